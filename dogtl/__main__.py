@@ -1,0 +1,7 @@
+"""``python -m dogtl`` is ``dogtl``."""
+
+import sys
+
+from dogtl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,153 @@
+"""What a run works on (photos, module, size, home, seed) and where its files lie.
+
+Arguments come first, then the variables ``DOGTL_PHOTOS``, ``DOGTL_MODULE``,
+``DOGTL_SIZE`` and ``DOGTL_HOME``, then the embedded default: the photos of the
+kennel and the toy module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger("dogtl")
+
+
+class DogtlError(Exception):
+    """Something that the user can mend; the message is one sentence that says how."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen. `choose` makes one; every step takes one.
+
+    `photos` and `module` hold a known word, a handle or an absolute path; `size`
+    is the squares' side in pixels, or None for the module's own.
+    """
+
+    photos: str
+    module: str
+    size: int | None
+    home: Path
+    seed: int = 0
+    strict: bool = False
+
+    def folder(self, step: str, size: int | None = None, module: bool = True) -> Path:
+        """The folder of a step's files: one for each photos, module and size."""
+        parts = [key(self.photos), *([key(self.module)] if module else [])]
+        return Path(self.home, step, *parts, *([str(size)] if size else []))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Let one process at a time work in the home; a second one waits."""
+        from filelock import FileLock
+
+        self.home.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.home / ".lock"):
+            yield
+
+
+def choose(
+    photos: str | Path | None = None,
+    module: str | Path | None = None,
+    size: int | None = None,
+    home: str | Path | None = None,
+    seed: int = 0,
+    strict: bool = False,
+) -> Choice:
+    """Choose photos, module and the rest, each from its argument, variable or default.
+
+    Relative paths in arguments start at the current folder, those in the variables
+    at the root (see `find_root`). Raises DogtlError if ``DOGTL_SIZE`` is no number.
+    """
+    root = find_root(Path.cwd())
+    size = size or os.environ.get("DOGTL_SIZE") or None
+    if size is not None and not (str(size).isascii() and str(size).isdigit()):
+        raise DogtlError(f"DOGTL_SIZE is {size!r}: give the side in pixels, say 224")
+    return Choice(
+        photos=_pick(photos, "DOGTL_PHOTOS", "kennel", root),
+        module=_pick(module, "DOGTL_MODULE", "toy", root),
+        size=int(size) if size else None,
+        home=_home(home, root),
+        seed=seed,
+        strict=strict,
+    )
+
+
+def find_root(start: Path) -> Path:
+    """The checkout that `start` lies in, known by its pyproject.toml, else `start`."""
+    for folder in [start, *start.parents]:
+        try:
+            project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if project.get("project", {}).get("name") == "dogtl":
+            return folder
+    return start
+
+
+def is_word(value: str) -> bool:
+    """Whether a choice is a known word; whatever holds / or : is a path or a handle."""
+    return not any(mark in value for mark in {"/", ":", os.sep})
+
+
+def key(value: str) -> str:
+    """A folder's name for a choice: readable, and another one for each choice."""
+    if is_word(value):
+        return value
+    names = re.split(r"[/\\]+", value.rstrip("/\\"))[-3 if "://" in value else -1 :]
+    readable = re.sub(r"[^\w.-]+", "-", "-".join(names))[-60:]
+    return f"{readable}-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
+
+
+def digest(*facts: object) -> str:
+    """A short fingerprint of facts, to tell whether a step's inputs have changed."""
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all: yields where to write, renames at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def progress(items: Iterable, total: int, what: str, done: int = 0) -> Iterable:
+    """A bar on standard error; ``TQDM_DISABLE=1`` hides it."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, total=total, initial=done, dynamic_ncols=True)
+
+
+def _pick(given: str | Path | None, variable: str, default: str, root: Path) -> str:
+    if isinstance(given, Path):
+        return str(given.expanduser().absolute())
+    if given:
+        return _absolute(given, Path.cwd())
+    return _absolute(os.environ.get(variable) or default, root)
+
+
+def _absolute(value: str, start: Path) -> str:
+    if is_word(value) or "://" in value:
+        return value
+    return os.path.normpath(start / Path(value).expanduser())
+
+
+def _home(given: str | Path | None, root: Path) -> Path:
+    if given:
+        return Path(given).expanduser().absolute()
+    return (root / Path(os.environ.get("DOGTL_HOME") or "data").expanduser()).absolute()

@@ -1,0 +1,176 @@
+"""Step 0, photos: find them, list them and read any of them as RGB."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dogtl.choices import Choice, DogtlError, is_word, progress
+
+SPLITS = {
+    "train": ("train",),
+    "valid": ("valid", "validation", "val"),
+    "test": ("test",),
+}
+WORDS = ("kennel",)
+
+
+class PhotosError(DogtlError):
+    """Photos that cannot be used as they are."""
+
+
+class UnreadablePhoto(PhotosError):
+    """One photo that cannot be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A folder of photos, laid out as train|valid|test / breed / file.
+
+    `breeds` are the folders in train, sorted. `stamps` gives for each split the
+    photos' paths relative to `folder`, sorted, each with its size in bytes and its
+    modification time in nanoseconds. `left_out` gives for each split what lies in the
+    wrong place, with the reason.
+    """
+
+    folder: Path
+    breeds: list[str]
+    stamps: dict[str, dict[str, tuple[int, int]]]
+    left_out: dict[str, dict[str, str]]
+
+
+def find_photos(choice: Choice) -> Photos:
+    """The chosen photos, listed. The kennel is drawn at first use.
+
+    Raises PhotosError for an unknown word and for a folder that makes no sense.
+    """
+    if not is_word(choice.photos):
+        return list_photos(Path(choice.photos))
+    if choice.photos not in WORDS:
+        raise PhotosError(
+            f"there are no photos called {choice.photos!r}: choose {' or '.join(WORDS)}"
+            " or a folder (a path holds a /, as in ./mine)"
+        )
+    from dogtl.toy import kennel
+
+    folder = choice.home / "photos" / "kennel"
+    if not kennel.is_drawn(folder):
+        with choice.lock():
+            kennel.draw_kennel(
+                folder, progress=lambda x, total: progress(x, total, "kennel")
+            )
+    return list_photos(folder)
+
+
+def list_photos(folder: Path) -> Photos:
+    """List the photos in train|valid|test / breed / file, without opening any.
+
+    Hidden files are passed over. Raises PhotosError, in one sentence, if a split
+    is missing or empty, if train has fewer than two breeds, or if another split
+    has a breed that train lacks.
+    """
+    if not folder.is_dir():
+        raise PhotosError(f"there is no folder {folder}: give one that holds train/")
+    homes = {split: _split_folder(folder, split) for split in SPLITS}
+    breeds = [entry.name for entry in _visible(homes["train"]) if entry.is_dir()]
+    if len(breeds) < 2:
+        raise PhotosError(
+            f"{homes['train']} holds {len(breeds)} breed folder(s): put the photos of"
+            " at least two breeds there, a folder each"
+        )
+    stamps: dict[str, dict] = {split: {} for split in SPLITS}
+    left_out: dict[str, dict] = {split: {} for split in SPLITS}
+    for split, home in homes.items():
+        for entry in _visible(home):
+            prefix = f"{home.name}/{entry.name}"
+            if not entry.is_dir():
+                left_out[split][prefix] = "it lies in no breed's folder"
+            elif entry.name not in breeds:
+                raise PhotosError(
+                    f"{home} holds a breed that train lacks, {entry.name}:"
+                    " add it to train or take it away"
+                )
+            else:
+                _list_breed(entry.path, prefix, stamps[split], left_out[split])
+        if not stamps[split]:
+            raise PhotosError(
+                f"{home} holds no photos: put some in its breeds' folders"
+            )
+    empty = set(breeds) - {path.split("/")[1] for path in stamps["train"]}
+    if empty:
+        raise PhotosError(
+            f"{homes['train'] / min(empty)} holds no photos: put some there or take the"
+            " folder away"
+        )
+    return Photos(folder, breeds, stamps, left_out)
+
+
+def read_photo(source: Path, short_side: int | None = None):
+    """Read any photo that Pillow reads as an RGB image (PIL, uint8), upright.
+
+    The EXIF orientation is applied, alpha is laid on white, 16-bit and float greys
+    are scaled to 8 bits, and of several frames the first is taken. With
+    `short_side` a JPEG may be decoded smaller, down to that many pixels, which is
+    much faster. Raises UnreadablePhoto.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(source) as image:
+            if short_side:
+                image.draft(None, (short_side, short_side))
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise UnreadablePhoto("it is not an image that Pillow can read") from None
+    except Exception as error:  # decoders raise nearly anything on broken files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadablePhoto(reason) from error
+
+
+def _to_rgb(image):
+    from PIL import Image
+
+    if image.mode[0] in "IF":  # 16-bit, 32-bit and float greys: Pillow would clip them
+        grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        tops = (1, 255, 65535) if image.mode == "F" else (65535,)
+        top = next((top for top in tops if grey.max() <= top), grey.max())
+        image = Image.fromarray((grey.clip(0) * 255 / top + 0.5).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.info.clear()  # or a comment in the photo would be saved with its square
+    return image
+
+
+def _split_folder(folder: Path, split: str) -> Path:
+    found = [folder / name for name in SPLITS[split] if (folder / name).is_dir()]
+    if len(found) == 1:
+        return found[0]
+    names = " or ".join(SPLITS[split])
+    if found:
+        raise PhotosError(f"{folder} holds more than one of {names}: keep one of them")
+    raise PhotosError(f"{folder} holds no folder {names}: put the {split} photos there")
+
+
+def _visible(folder: Path) -> list[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def _list_breed(folder: str, prefix: str, stamps: dict, left_out: dict) -> None:
+    for entry in _visible(Path(folder)):
+        path = f"{prefix}/{entry.name}"
+        try:
+            stat = entry.stat()
+        except OSError as error:  # a link to nowhere
+            left_out[path] = error.strerror or "it cannot be opened"
+            continue
+        if entry.is_file():
+            stamps[path] = (stat.st_size, stat.st_mtime_ns)
+        else:
+            left_out[path] = "it is no file: photos lie in the breed's folder itself"
