@@ -40,6 +40,11 @@ class Choice:
     seed: int = 0
     strict: bool = False
 
+    @property
+    def figures(self) -> Path:
+        """Where figures go: ``DOGTL_FIGURES``, else a folder in the home."""
+        return Path(os.environ.get("DOGTL_FIGURES") or self.folder("figures"))
+
     def folder(self, step: str, size: int | None = None, module: bool = True) -> Path:
         """The folder of a step's files: one for each photos, module and size."""
         parts = [key(self.photos), *([key(self.module)] if module else [])]
@@ -70,7 +75,8 @@ def choose(
     """
     root = find_root(Path.cwd())
     size = size or os.environ.get("DOGTL_SIZE") or None
-    if size is not None and not (str(size).isascii() and str(size).isdigit()):
+    digits = str(size or 0)
+    if size is not None and not (digits.isascii() and digits.isdigit() and int(digits)):
         raise DogtlError(f"DOGTL_SIZE is {size!r}: give the side in pixels, say 224")
     return Choice(
         photos=_pick(photos, "DOGTL_PHOTOS", "kennel", root),
@@ -105,7 +111,7 @@ def key(value: str) -> str:
         return value
     names = re.split(r"[/\\]+", value.rstrip("/\\"))[-3 if "://" in value else -1 :]
     readable = re.sub(r"[^\w.-]+", "-", "-".join(names))[-60:]
-    return f"{readable}-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(os.fsencode(value)).hexdigest()[:8]}"
 
 
 def digest(*facts: object) -> str:

@@ -95,16 +95,17 @@ def run(choice: Choice, options: argparse.Namespace) -> None:
     vectors = bottlenecks.extract(choice, photos)
     layer = linear.train(choice, vectors)
     result = evaluation.evaluate(choice, vectors, layer)
-    folder = choice.folder("figures", photos.size) / f"seed-{choice.seed}"
+    folder = choice.figures / f"size-{photos.size}-seed-{choice.seed}"
     note = folder / "evaluation.json"
     made_from = digest(layer.provenance, vectors["test"].provenance)
     facts = {**evaluation.summary(result, choice), "made_from": made_from}
     if note.exists() and json.loads(note.read_text("utf-8")) == facts:
         log.info("figures: nothing to do")
     else:
-        _draw(photos, layer, result, folder)
-        with whole(note) as part:
-            part.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+        with choice.lock():
+            _draw(photos, layer, result, folder)
+            with whole(note) as part:
+                part.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     print(f"photos    {photos}")
     print(f"module    {choice.module}, {vectors['test'].features.shape[1]} features")
     print(f"layer     {layer}")
@@ -122,19 +123,16 @@ def _draw(
 
     from dogtl import figures
 
-    curves = linear.history_table(layer)
-    figures.save(figures.learning_curves(curves), "learning_curves", folder, curves)
-    breeds = evaluation.per_breed(result)
-    figures.save(figures.per_breed(breeds), "per_breed", folder, breeds)
-    few = len(result.breeds) <= 20
-    pairs = (
-        evaluation.confusion_table(result) if few else evaluation.confused_pairs(result)
-    )
-    draw = figures.confusion if few else figures.confused_pairs
-    figures.save(draw(pairs), "confusion", folder, pairs)
+    figures.publish(figures.learning_curves, linear.history_table(layer), folder)
+    figures.publish(figures.per_breed, evaluation.per_breed(result), folder)
+    if len(result.breeds) <= 20:
+        table = evaluation.confusion_table(result)
+        figures.publish(figures.confusion, table, folder)
+    table = evaluation.confused_pairs(result)
+    figures.publish(figures.confused_pairs, table, folder)
     wrong = evaluation.worst_mistakes(result)
     images = [Image.open(photos.square_of(path)) for path in wrong["photo"]]
-    figures.save(figures.mistakes(images, wrong), "mistakes", folder, wrong)
+    figures.save(figures.mistakes(images, wrong), "mistakes", folder)
 
 
 def _print_evaluation(result: evaluation.Evaluation) -> None:
@@ -172,10 +170,16 @@ def _add_command(commands: argparse._SubParsersAction, command: Callable) -> Non
     parser.add_argument("--module", help="a known word, a folder or a handle (toy)")
     parser.add_argument("--size", type=_pixels, help="the squares' side in pixels")
     parser.add_argument("--home", type=Path, help="where generated files go (data/)")
-    parser.add_argument("--seed", type=int, default=0, help="of the training (0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="of the training (0)")
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first bad photo"
     )
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
+    return int(text)
 
 
 def _pixels(text: str) -> int:

@@ -1,19 +1,21 @@
 """The figures: each drawn from a table or from images that it is given, none computed.
 
-A table is a dict of columns, as it is written to CSV beside the figure, so that a
-figure can be drawn again from its file.
+A table is a dict of columns. It is written to CSV beside the figure, which can be
+drawn again from it: `publish` names figure and file after the function that draws.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dogtl.choices import whole
@@ -21,6 +23,14 @@ from dogtl.choices import whole
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's text
 STYLE = Path(__file__).with_suffix(".mplstyle")
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
+MARKERS = "osD^v<>pP*Xh"  # breeds differ by marker and lightness, never by hue alone
+
+
+if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+    # In notebooks figures are shown as JPEG: photos as PNG would be four times larger.
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -30,14 +40,29 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     def drawn(*args, **options) -> Figure:
         with plt.style.context(STYLE):
             figure = draw(*args, **options)
+            figure.draw_without_rendering()  # settles the layout in this style
             plt.close(figure)
         return figure
 
     return drawn
 
 
-def save(figure: Figure, name: str, folder: Path, table: dict | None = None) -> Figure:
-    """Save a figure as PNG (300 dpi) and PDF, and its table as CSV; gives it back.
+def publish(draw: Callable[[dict], Figure], table: dict, folder: Path) -> Figure:
+    """Draw a table, save the figure and, as CSV, the table; gives the figure back."""
+    figure = draw(table)
+    save(figure, draw.__name__, folder)
+    with (
+        whole(folder / f"{draw.__name__}.csv") as part,
+        open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as out,
+    ):
+        rows = csv.writer(out, lineterminator="\n")
+        rows.writerow(table)
+        rows.writerows(zip(*table.values(), strict=True))
+    return figure
+
+
+def save(figure: Figure, name: str, folder: Path) -> Figure:
+    """Save a figure as PNG (300 dpi) and PDF; gives it back.
 
     The same data gives the same bytes on the same machine: no dates are stored.
     """
@@ -45,20 +70,67 @@ def save(figure: Figure, name: str, folder: Path, table: dict | None = None) -> 
         for suffix, metadata in NO_DATE.items():
             with whole(folder / f"{name}.{suffix}") as part:
                 figure.savefig(part, format=suffix, metadata=metadata)
-    if table is not None:
-        with (
-            whole(folder / f"{name}.csv") as part,
-            open(part, "w", encoding="utf-8", newline="") as out,
-        ):
-            rows = csv.writer(out, lineterminator="\n")
-            rows.writerow(table)
-            rows.writerows(zip(*table.values(), strict=True))
     return figure
 
 
 def breed_name(breed: str) -> str:
     """A breed's name for people: 001.Afghan_hound becomes Afghan hound."""
     return re.sub(r"^\d+\.", "", breed).replace("_", " ")
+
+
+@styled
+def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
+    """Images (PIL, or arrays) in rows, each with its caption below it."""
+    rows = max(1, -(-len(images) // columns))
+    cell = PAGE / columns
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    size = (PAGE, rows * (cell + 0.14 * lines))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
+        axis.imshow(np.asarray(image), cmap="gray")
+        axis.set_xlabel(caption, size=6.5, labelpad=2)
+    return figure
+
+
+@styled
+def cropped_away(table: dict) -> Figure:
+    """How many ``photos`` lose which share of their pixels, ``low`` to ``high``."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.2))
+    low, high = np.array(table["low"]), np.array(table["high"])
+    axis.bar(low, table["photos"], high - low, align="edge", color="C1", edgecolor="w")
+    axis.set(xlabel="share of the photo that is cut off", ylabel="photos")
+    return figure
+
+
+@styled
+def one_bottleneck(table: dict) -> Figure:
+    """The ``value`` of each ``feature`` of one photo."""
+    figure, axis = plt.subplots(figsize=(PAGE, 1.8))
+    axis.vlines(table["feature"], 0, table["value"], color="C1", linewidth=0.8)
+    axis.set(xlabel="feature", ylabel="value", ylim=(0, None))
+    axis.margins(x=0.01)
+    return figure
+
+
+@styled
+def map_of_photos(table: dict) -> Figure:
+    """Photos at ``x`` and ``y``, marked by ``breed``; only the first 12 are named."""
+    x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
+    breeds = list(dict.fromkeys(table["breed"]))
+    shades = plt.get_cmap("cividis")(np.linspace(0, 0.95, len(MARKERS)))
+    figure, axis = plt.subplots(figsize=(PAGE, 4.2))
+    for name, marker, shade in zip(breeds, MARKERS, shades, strict=False):
+        here = breed == name
+        axis.scatter(
+            *(x[here], y[here], 16), color=shade, marker=marker, label=breed_name(name)
+        )
+    rest = ~np.isin(breed, breeds[: len(MARKERS)])
+    axis.scatter(x[rest], y[rest], s=3, color="0.7", zorder=0)
+    axis.set(xlabel="first principal component", ylabel="second principal component")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 @styled
@@ -69,12 +141,66 @@ def learning_curves(table: dict) -> Figure:
     for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
         for split in ("train", "valid"):
             axis.plot(table["epoch"], table[f"{split}_{what}"], label=split)
-        axis.axvline(kept, color="0.6", linewidth=0.8, zorder=0)
+        axis.axvline(kept, color="0.6", linewidth=0.8, linestyle="-", zorder=0)
         axis.set_xlabel("epoch")
     axes[0].set(ylabel="cross-entropy [nats]", ylim=(0, None))
     axes[1].set(ylabel="accuracy", ylim=(None, 1.01))
-    axes[0].text(kept, axes[0].get_ylim()[1], " kept", va="top", color="0.4", size=7)
+    top = axes[0].get_ylim()[1]
+    axes[0].text(kept, top, " kept", va="top", color="0.4", size=7)
     axes[0].legend(loc="center right")
+    return figure
+
+
+@styled
+def l2_penalty(table: dict) -> Figure:
+    """Accuracy of train and valid against the penalty ``l2``."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
+    _lines(axis, table, "l2", {"train_accuracy": "train", "valid_accuracy": "valid"})
+    axis.set_xscale("symlog", linthresh=min(v for v in table["l2"] if v))
+    axis.set(xlabel="L2 penalty", ylabel="accuracy")
+    return figure
+
+
+@styled
+def photos_needed(table: dict) -> Figure:
+    """Accuracy of train and valid against the number of training ``photos``."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
+    _lines(
+        axis, table, "photos", {"train_accuracy": "train", "valid_accuracy": "valid"}
+    )
+    axis.set(xlabel="training photos", ylabel="accuracy")
+    axis.set_xlim(0, None)
+    return figure
+
+
+@styled
+def how_sure(table: dict) -> Figure:
+    """The interval, ``low`` to ``high``, of one accuracy by number of ``photos``."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
+    axis.fill_between(table["photos"], table["low"], table["high"], color="0.85")
+    axis.plot(table["photos"], table["accuracy"], color="C0")
+    axis.set(xlabel="test photos", ylabel="accuracy, 95 % interval", xscale="log")
+    axis.margins(x=0)
+    return figure
+
+
+@styled
+def per_breed(table: dict) -> Figure:
+    """Accuracy by ``breed`` with its interval (``low`` to ``high``), worst on top."""
+    order = np.argsort(table["accuracy"], kind="stable")[:40][::-1]
+    breed, n, share, low, high = (
+        np.array(table[name])[order]
+        for name in ("breed", "photos", "accuracy", "low", "high")
+    )
+    names = [f"{breed_name(b)} ({k})" for b, k in zip(breed, n, strict=True)]
+    figure, axis = plt.subplots(figsize=(PAGE, 0.7 + 0.17 * len(names)))
+    spread = [(share - low).clip(0), (high - share).clip(0)]
+    axis.errorbar(
+        *(share, names), xerr=spread, fmt="o", linestyle="", color="C1", elinewidth=0.8
+    )
+    axis.set(xlabel="accuracy, 95 % interval", xlim=(0, 1.02))
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.grid(axis="x", linewidth=0.3)
     return figure
 
 
@@ -106,52 +232,29 @@ def confused_pairs(table: dict) -> Figure:
     """The most frequent mistakes: ``photos`` of a ``breed`` guessed as ``guess``."""
     pairs = zip(table["breed"], table["guess"], strict=True)
     names = [f"{breed_name(breed)} as {breed_name(guess)}" for breed, guess in pairs]
-    figure, axis = plt.subplots(figsize=(PAGE, 0.6 + 0.19 * max(1, len(names))))
-    axis.barh(names[::-1], list(table["photos"])[::-1], color="C1")
-    axis.set_xlabel("test photos")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    return figure
+    return _bars(names, table["photos"], "test photos")
 
 
 @styled
-def per_breed(table: dict) -> Figure:
-    """Accuracy by ``breed`` with its interval (``low`` to ``high``), worst on top."""
-    order = np.argsort(table["accuracy"], kind="stable")[:40][::-1]
-    breed, n, share, low, high = (
-        np.array(table[name])[order]
-        for name in ("breed", "photos", "accuracy", "low", "high")
-    )
-    names = [f"{breed_name(b)} ({k})" for b, k in zip(breed, n, strict=True)]
-    figure, axis = plt.subplots(figsize=(PAGE, 0.7 + 0.17 * len(names)))
+def calibration(table: dict) -> Figure:
+    """``accuracy`` against the mean ``probability`` of the guess, in bins."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.8))
+    axis.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
+    low, high, share = (np.array(table[name]) for name in ("low", "high", "accuracy"))
     spread = [(share - low).clip(0), (high - share).clip(0)]
-    axis.errorbar(share, names, xerr=spread, fmt="o", color="C1", elinewidth=0.8)
-    axis.set(
-        xlabel="accuracy (95 % interval)", xlim=(0, 1.02), ylim=(-0.6, len(names) - 0.4)
+    axis.errorbar(
+        *(table["probability"], share), spread, fmt="o", linestyle="", color="C1"
     )
-    axis.grid(axis="x", linewidth=0.3)
+    axis.set(xlabel="probability of the guess", ylabel="share of right guesses")
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
 
 @styled
-def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
-    """Images in rows, each with its caption below it."""
-    rows = max(1, -(-len(images) // columns))
-    cell = PAGE / columns
-    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
-    size = (PAGE, rows * (cell + 0.14 * lines))
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
-        axis.imshow(image, interpolation="none")
-        axis.text(
-            *(0.5, -0.04, caption),
-            transform=axis.transAxes,
-            size=6,
-            ha="center",
-            va="top",
-        )
-    return figure
+def guesses(table: dict) -> Figure:
+    """The ``probability`` of each ``breed`` for one photo, most probable on top."""
+    names = [breed_name(breed) for breed in table["breed"]]
+    return _bars(names, table["probability"], "probability", limit=1)
 
 
 def mistakes(images: list, table: dict) -> Figure:
@@ -162,3 +265,16 @@ def mistakes(images: list, table: dict) -> Figure:
         for breed, guess, share in rows
     ]
     return gallery(images, captions)
+
+
+def _lines(axis: Axes, table: dict, x: str, names: dict[str, str]) -> None:
+    for (name, label), marker in zip(names.items(), MARKERS, strict=False):
+        axis.plot(table[x], table[name], marker=marker, label=label)
+    axis.legend()
+
+
+def _bars(names: list[str], values: list, what: str, limit: float | None = None):
+    figure, axis = plt.subplots(figsize=(PAGE, 0.6 + 0.19 * max(1, len(names))))
+    axis.barh(names[::-1], list(values)[::-1], color="C1")
+    axis.set(xlabel=what, xlim=(0, limit))
+    return figure

@@ -51,7 +51,7 @@ def describe(choice: Choice) -> Module:
         known = None
     if known is None or (known.handle, known.stamp) != (handle, stamp):
         known = _inspect(handle, stamp, choice)
-        with whole(note) as part:
+        with choice.lock(), whole(note) as part:
             part.write_text(json.dumps(asdict(known), indent=1) + "\n", "utf-8")
     return known
 
@@ -165,7 +165,13 @@ def _inspect(handle: str, stamp: str, choice: Choice) -> Module:
         )
     size = shapes[0][1]
     side = size or choice.size or 224
-    vector = network(tf.zeros([1, side, side, 3]))
+    try:
+        vector = network(tf.zeros([1, side, side, 3]))
+    except Exception as error:  # TensorFlow raises a dozen kinds
+        raise ModuleError(
+            f"{handle} cannot take squares of {side} pixels: choose another --size or"
+            " a feature vector of square float32 images"
+        ) from error
     if not tf.is_tensor(vector) or vector.shape.rank != 2:
         raise ModuleError(
             f"{handle} gives no feature vector: choose a module that does"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from dogtl.choices import Choice, DogtlError, is_word, progress
+from dogtl.choices import Choice, DogtlError, digest, is_word, progress, whole
 
 SPLITS = {
     "train": ("train",),
@@ -16,6 +17,7 @@ SPLITS = {
     "test": ("test",),
 }
 WORDS = ("kennel",)
+DRAWN_BY = ("brush.py", "scenery.py", "kennel.py")
 
 
 class PhotosError(DogtlError):
@@ -54,15 +56,7 @@ def find_photos(choice: Choice) -> Photos:
             f"there are no photos called {choice.photos!r}: choose {' or '.join(WORDS)}"
             " or a folder (a path holds a /, as in ./mine)"
         )
-    from dogtl.toy import kennel
-
-    folder = choice.home / "photos" / "kennel"
-    if not kennel.is_drawn(folder):
-        with choice.lock():
-            kennel.draw_kennel(
-                folder, progress=lambda x, total: progress(x, total, "kennel")
-            )
-    return list_photos(folder)
+    return list_photos(_drawn_kennel(choice))
 
 
 def list_photos(folder: Path) -> Photos:
@@ -116,13 +110,14 @@ def read_photo(source: Path, short_side: int | None = None):
     `short_side` a JPEG may be decoded smaller, down to that many pixels, which is
     much faster. Raises UnreadablePhoto.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(source) as image:
             if short_side:
                 image.draft(None, (short_side, short_side))
-            return _to_rgb(ImageOps.exif_transpose(image))
+            image.load()  # a TIFF turns itself upright then
+            return _to_rgb(_upright(image))
     except UnidentifiedImageError:
         raise UnreadablePhoto("it is not an image that Pillow can read") from None
     except Exception as error:  # decoders raise nearly anything on broken files
@@ -130,11 +125,25 @@ def read_photo(source: Path, short_side: int | None = None):
         raise UnreadablePhoto(reason) from error
 
 
+def _upright(image):
+    """Turn an image as its EXIF orientation says; broken EXIF data turns nothing."""
+    from PIL.Image import Transpose as Turn
+
+    mirrored = (Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM)
+    on_its_side = (Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90)
+    turns = dict(enumerate(mirrored + on_its_side, start=2))
+    try:
+        turn = turns.get(image.getexif().get(274))
+    except Exception:  # the pixels are fine all the same
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_rgb(image):
     from PIL import Image
 
     if image.mode[0] in "IF":  # 16-bit, 32-bit and float greys: Pillow would clip them
-        grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        grey = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0)
         tops = (1, 255, 65535) if image.mode == "F" else (65535,)
         top = next((top for top in tops if grey.max() <= top), grey.max())
         image = Image.fromarray((grey.clip(0) * 255 / top + 0.5).astype(np.uint8))
@@ -144,6 +153,22 @@ def _to_rgb(image):
     image = image.convert("RGB")
     image.info.clear()  # or a comment in the photo would be saved with its square
     return image
+
+
+def _drawn_kennel(choice: Choice) -> Path:
+    """The kennel's folder in the home; what is missing is drawn, what is old again."""
+    folder = choice.home / "photos" / "kennel"
+    note = folder / "drawn-by.txt"
+    sources = [Path(__file__).with_name("toy") / name for name in DRAWN_BY]
+    recipe = digest([source.read_text("utf-8") for source in sources])
+    if not note.exists() or note.read_text("utf-8") != recipe:
+        from dogtl.toy.kennel import draw_kennel
+
+        with choice.lock():
+            draw_kennel(folder, progress=partial(progress, what="kennel"))
+            with whole(note) as part:
+                part.write_text(recipe, "utf-8")
+    return folder
 
 
 def _split_folder(folder: Path, split: str) -> Path:

@@ -79,12 +79,13 @@ def square_jpeg(photo: Path, size: int) -> bytes:
 def square_name(path: str) -> str:
     """The path of a photo's square: a.jpg stays, a.png becomes a.png.jpg.
 
-    No two photos share one: names with no or several dots get a suffix too.
+    No two photos share one: names with several dots get a suffix too, those with none
+    get another.
     """
     stem, dot, suffix = path.rpartition("/")[2].partition(".")
     if dot and suffix == "jpg":
         return path
-    return f"{path}.jpg" if dot else f"{path}..jpg"
+    return f"{path}.jpg" if dot else f"{path}.jpeg"
 
 
 def square(choice: Choice) -> Squares:
@@ -171,9 +172,9 @@ def _tidy(folder: Path, keep: set[str]) -> None:
 def _read_journal(folder: Path) -> dict[str, tuple]:
     try:
         lines = (folder / JOURNAL).read_text("utf-8").split("\n")[:-1]
-    except OSError:
+        return {path: tuple(entry) for path, *entry in map(json.loads, lines)}
+    except (OSError, ValueError):
         return {}
-    return {path: tuple(entry) for path, *entry in map(json.loads, lines)}
 
 
 def _write_journal(folder: Path, done: dict[str, tuple]) -> None:

@@ -1,0 +1,33 @@
+# `make run` does the main job, `make test` passes the tests; both set up .venv first.
+# `make PYTHON=/path/to/python test` picks the Python (3.11 to 3.13).
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# .venv is made again when this changes: the Python, the packages or their versions
+KEY := $(shell $(PYTHON) -c "import hashlib, pathlib, sys; print(hashlib.sha256(repr( \
+	[sys.version, sys.base_prefix, *(pathlib.Path(name).read_text('utf-8') \
+	for name in ('pyproject.toml', 'constraints.txt'))]).encode()).hexdigest()[:12])")
+READY := .venv/ready-$(KEY)
+CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_HOME \
+	-u DOGTL_FIGURES -u DOGTL_DOGS_URL TQDM_DISABLE=1
+
+.PHONY: test setup
+
+setup: $(READY)
+
+$(READY):
+	@$(PYTHON) -c "import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) \
+	else 'dogtl needs Python 3.11, 3.12 or 3.13, as TensorFlow does: say which with' \
+	' make PYTHON=/path/to/python')"
+	@echo "setting up .venv (some minutes)"
+	@base=$$($(PYTHON) -c "import sys; print(sys._base_executable)") && \
+	rm -rf .venv && "$$base" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	-c constraints.txt -e ".[notebooks,test]"
+	@touch $@
+
+test: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	$(CLEAN) DOGTL_HOME="$$home" $(BIN)/python -m pytest

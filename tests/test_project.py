@@ -1,0 +1,135 @@
+"""The project's own files: packages in step, a wheel that works, nothing private."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SEVEN = {
+    "tensorflow",
+    "tensorflow-hub",
+    "numpy",
+    "pillow",
+    "matplotlib",
+    "jupyterlab",
+    "nbval",
+}
+
+
+def requirements() -> dict[str, str]:
+    """All packages that pyproject.toml names, each with its range."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        lines += extra
+    return dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in lines)
+
+
+def tracked() -> list[Path]:
+    """The files of the checkout that git tracks; none outside one."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return [
+        ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).exists()
+    ]
+
+
+def test_environment_yml_is_in_step_with_pyproject():
+    text = (ROOT / "environment.yml").read_text("utf-8")
+    listed = yaml.safe_load(text)["dependencies"]
+    pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    named = [re.fullmatch(r"([a-z][\w-]+)(.*)", line) for line in pip]
+    ranges = dict(match.groups() for match in named if match)
+    assert ranges.keys() == SEVEN
+    assert ranges == {name: requirements()[name] for name in SEVEN}
+    python = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"python{python['requires-python']}" in listed
+    for name in SEVEN:  # a reason stands beside each
+        assert re.search(rf"^ +- {name}[^\n]* # \w+", text, re.MULTILINE), name
+
+
+def test_constraints_hold_what_is_installed_and_name_no_address():
+    from importlib.metadata import version
+
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    here = {pin.name: pin for pin in pins if not pin.marker or pin.marker.evaluate()}
+    for name in requirements():
+        assert str(here[name].specifier) == f"=={version(name)}", name
+    assert not any("://" in line or "@" in line for line in lines)
+
+
+def test_files_name_no_machine_and_no_registry():
+    private = re.compile(
+        r"/work/|/root/|/home/\w+/|/tmp/\w|py"
+        + r"pi\.org|pytho"
+        + r"nhosted|npm"
+        + "js"
+    )
+    for file in tracked():
+        if file.suffix in {".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".csv"}:
+            found = private.search(file.read_text("utf-8"))
+            assert not found, f"{file.name}: {found and found.group()}"
+
+
+def test_package_is_small():
+    files = list((ROOT / "dogtl").glob("*.py"))
+    lines = sum(len(file.read_text("utf-8").splitlines()) for file in files)
+    assert lines <= 2000
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The project as a wheel, unpacked into an empty folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for file in tracked():
+        if file.is_relative_to(ROOT / "dogtl") or file.parent == ROOT:
+            copy = source / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
+        + ["--no-build-isolation", "--wheel-dir", folder, source],
+        check=True,
+    )
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_wheel_works_in_an_empty_folder(installed, tmp_path):
+    if not tracked():
+        pytest.skip("no git checkout to build a wheel from")
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    program = "import dogtl, sys; print(dogtl.__file__)"
+    where = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert where.stdout.startswith(str(installed))
+    run = subprocess.run(
+        [sys.executable, "-m", "dogtl", "evaluate"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1].startswith("accuracy 0.")
+    assert (tmp_path / "data").is_dir()
