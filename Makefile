@@ -11,8 +11,12 @@ KEY := $(shell $(PYTHON) -c "import hashlib, pathlib, sys; print(hashlib.sha256(
 READY := .venv/ready-$(KEY)
 CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_HOME \
 	-u DOGTL_FIGURES -u DOGTL_DOGS_URL TQDM_DISABLE=1
+QUIET := env TQDM_DISABLE=1
 
-.PHONY: test setup
+.PHONY: run test refresh lab setup
+
+run: $(READY)
+	@$(QUIET) $(BIN)/python notebooks/execute.py run
 
 setup: $(READY)
 
@@ -27,7 +31,14 @@ $(READY):
 	-c constraints.txt -e ".[notebooks,test]"
 	@touch $@
 
+refresh: $(READY)
+	@$(QUIET) $(BIN)/python notebooks/execute.py refresh
+
+lab: $(READY)
+	@$(BIN)/jupyter lab --notebook-dir=.
+
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
-	$(CLEAN) DOGTL_HOME="$$home" $(BIN)/python -m pytest
+	$(CLEAN) DOGTL_HOME="$$home" PATH="$(CURDIR)/$(BIN):$$PATH" \
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks

@@ -100,7 +100,7 @@ def features_of(
 def read_bottlenecks(file: Path, provenance: dict | None = None) -> Bottlenecks | None:
     """Read one split's file; None if there is none, or none of that provenance."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with open(file, "rb") as data, np.load(data, allow_pickle=False) as stored:
             made_from = json.loads(str(stored["provenance"]))
             if provenance not in (None, made_from):
                 return None

@@ -75,7 +75,8 @@ def save(figure: Figure, name: str, folder: Path) -> Figure:
 
 def breed_name(breed: str) -> str:
     """A breed's name for people: 001.Afghan_hound becomes Afghan hound."""
-    return re.sub(r"^\d+\.", "", breed).replace("_", " ")
+    name = re.sub(r"^\d+\.", "", breed).replace("_", " ")
+    return name.encode("utf-8", "replace").decode()  # or no font could draw it
 
 
 @styled
@@ -155,8 +156,10 @@ def learning_curves(table: dict) -> Figure:
 def l2_penalty(table: dict) -> Figure:
     """Accuracy of train and valid against the penalty ``l2``."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
-    _lines(axis, table, "l2", {"train_accuracy": "train", "valid_accuracy": "valid"})
-    axis.set_xscale("symlog", linthresh=min(v for v in table["l2"] if v))
+    # penalties stand side by side, since 0 has no place on a logarithmic axis
+    places = {**table, "place": range(len(table["l2"]))}
+    _splits(axis, places, "place")
+    axis.set_xticks(places["place"], [f"{penalty:g}" for penalty in table["l2"]])
     axis.set(xlabel="L2 penalty", ylabel="accuracy")
     return figure
 
@@ -165,9 +168,7 @@ def l2_penalty(table: dict) -> Figure:
 def photos_needed(table: dict) -> Figure:
     """Accuracy of train and valid against the number of training ``photos``."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
-    _lines(
-        axis, table, "photos", {"train_accuracy": "train", "valid_accuracy": "valid"}
-    )
+    _splits(axis, table, "photos")
     axis.set(xlabel="training photos", ylabel="accuracy")
     axis.set_xlim(0, None)
     return figure
@@ -267,9 +268,9 @@ def mistakes(images: list, table: dict) -> Figure:
     return gallery(images, captions)
 
 
-def _lines(axis: Axes, table: dict, x: str, names: dict[str, str]) -> None:
-    for (name, label), marker in zip(names.items(), MARKERS, strict=False):
-        axis.plot(table[x], table[name], marker=marker, label=label)
+def _splits(axis: Axes, table: dict, x: str) -> None:
+    for split, marker in (("train", "o"), ("valid", "s")):
+        axis.plot(table[x], table[f"{split}_accuracy"], marker=marker, label=split)
     axis.legend()
 
 

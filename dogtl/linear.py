@@ -192,7 +192,7 @@ def save_layer(layer: LinearLayer, file: Path) -> None:
 def read_layer(file: Path, provenance: dict | None = None) -> LinearLayer | None:
     """Read a layer; None if there is none, or none of that provenance."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with open(file, "rb") as data, np.load(data, allow_pickle=False) as stored:
             made_from = json.loads(str(stored["provenance"]))
             if provenance not in (None, made_from):
                 return None
