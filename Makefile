@@ -40,5 +40,5 @@ lab: $(READY)
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
-	$(CLEAN) DOGTL_HOME="$$home" PATH="$(CURDIR)/$(BIN):$$PATH" \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+	$(CLEAN) DOGTL_HOME="$$home" DOGTL_FIGURES="$$home/figures" PATH="$(CURDIR)/$(BIN):$$PATH" \
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks tests

@@ -1,4 +1,4 @@
-"""The command line: ``dogtl square | extract | train | evaluate | predict | run``."""
+"""The command line: ``dogtl fetch | square | extract | train | evaluate | ...``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dogtl import bottlenecks, evaluation, linear, squares
+from dogtl import bottlenecks, evaluation, linear, modules, squares
 from dogtl.choices import Choice, DogtlError, choose, digest, log, whole
+from dogtl.photos import find_photos
 
 EPILOG = """Every command first does the earlier steps that are not done. Photos and
 module are known words, paths (with a /) or handles; DOGTL_PHOTOS, DOGTL_MODULE,
@@ -40,6 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dogtl: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def fetch(choice: Choice, options: argparse.Namespace) -> None:
+    """Bring photos and module here, ahead of time for machines without network."""
+    photos = find_photos(choice)
+    module = modules.describe(choice)
+    folder = Path(modules.fetch_module(module.handle))
+    print(f"photos    {photos.folder}, {len(photos.breeds)} breeds")
+    print(f"module    {folder}, {module.features} features")
+    places = [photos.folder] + [folder] * (choice.module != "toy")
+    away = [str(place) for place in places if not place.is_relative_to(choice.home)]
+    print(f"carry over, with the files' times: {', '.join([str(choice.home), *away])}")
 
 
 def square(choice: Choice, options: argparse.Namespace) -> None:
@@ -151,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (square, extract, train, evaluate, predict, run):
+    for command in (fetch, square, extract, train, evaluate, predict, run):
         _add_command(commands, command)
     return parser
 
@@ -166,7 +179,7 @@ def _add_command(commands: argparse._SubParsersAction, command: Callable) -> Non
         parser.add_argument("photo", nargs="+", metavar="PHOTO", help="a photo's file")
     if command in (evaluate, predict):
         parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--photos", help="kennel or a folder (default: kennel)")
+    parser.add_argument("--photos", help="kennel, dogs or a folder (kennel)")
     parser.add_argument("--module", help="a known word, a folder or a handle (toy)")
     parser.add_argument("--size", type=_pixels, help="the squares' side in pixels")
     parser.add_argument("--home", type=Path, help="where generated files go (data/)")

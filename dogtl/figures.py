@@ -181,7 +181,8 @@ def how_sure(table: dict) -> Figure:
     axis.fill_between(table["photos"], table["low"], table["high"], color="0.85")
     axis.plot(table["photos"], table["accuracy"], color="C0")
     axis.set(xlabel="test photos", ylabel="accuracy, 95 % interval", xscale="log")
-    axis.margins(x=0)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.margins(x=0.02)
     return figure
 
 
@@ -195,10 +196,8 @@ def per_breed(table: dict) -> Figure:
     )
     names = [f"{breed_name(b)} ({k})" for b, k in zip(breed, n, strict=True)]
     figure, axis = plt.subplots(figsize=(PAGE, 0.7 + 0.17 * len(names)))
-    spread = [(share - low).clip(0), (high - share).clip(0)]
-    axis.errorbar(
-        *(share, names), xerr=spread, fmt="o", linestyle="", color="C1", elinewidth=0.8
-    )
+    axis.hlines(names, low, high, color="C1", linewidth=1)
+    axis.plot(share, names, "o", color="C0", linestyle="")
     axis.set(xlabel="accuracy, 95 % interval", xlim=(0, 1.02))
     axis.set_ylim(-0.6, len(names) - 0.4)
     axis.grid(axis="x", linewidth=0.3)
@@ -241,11 +240,8 @@ def calibration(table: dict) -> Figure:
     """``accuracy`` against the mean ``probability`` of the guess, in bins."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.8))
     axis.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
-    low, high, share = (np.array(table[name]) for name in ("low", "high", "accuracy"))
-    spread = [(share - low).clip(0), (high - share).clip(0)]
-    axis.errorbar(
-        *(table["probability"], share), spread, fmt="o", linestyle="", color="C1"
-    )
+    axis.vlines(table["probability"], table["low"], table["high"], color="C1")
+    axis.plot(table["probability"], table["accuracy"], "o", color="C0", linestyle="")
     axis.set(xlabel="probability of the guess", ylabel="share of right guesses")
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure

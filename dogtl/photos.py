@@ -9,15 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
-from dogtl.choices import Choice, DogtlError, digest, is_word, progress, whole
+from dogtl.choices import (
+    Choice,
+    DogtlError,
+    digest,
+    find_root,
+    is_word,
+    log,
+    progress,
+    whole,
+)
+from dogtl.fetch import FetchError, fetch_folder, local_path, manifest
 
 SPLITS = {
     "train": ("train",),
     "valid": ("valid", "validation", "val"),
     "test": ("test",),
 }
-WORDS = ("kennel",)
+WORDS = ("kennel", "dogs")
 DRAWN_BY = ("brush.py", "scenery.py", "kennel.py")
+DOGS = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
+PUBLISHED = {"train": 6680, "valid": 835, "test": 836, "breeds": 133}  # in DOGS
 
 
 class PhotosError(DogtlError):
@@ -45,9 +57,10 @@ class Photos:
 
 
 def find_photos(choice: Choice) -> Photos:
-    """The chosen photos, listed. The kennel is drawn at first use.
+    """The chosen photos, listed. Kennel and dogs are drawn or fetched at first use.
 
-    Raises PhotosError for an unknown word and for a folder that makes no sense.
+    Raises PhotosError for an unknown word, for a folder that makes no sense and for
+    dogs that cannot be fetched.
     """
     if not is_word(choice.photos):
         return list_photos(Path(choice.photos))
@@ -56,7 +69,11 @@ def find_photos(choice: Choice) -> Photos:
             f"there are no photos called {choice.photos!r}: choose {' or '.join(WORDS)}"
             " or a folder (a path holds a /, as in ./mine)"
         )
-    return list_photos(_drawn_kennel(choice))
+    if choice.photos == "kennel":
+        return list_photos(_drawn_kennel(choice))
+    photos = list_photos(_fetched_dogs(choice))
+    _compare_with_published(photos)
+    return photos
 
 
 def list_photos(folder: Path) -> Photos:
@@ -169,6 +186,42 @@ def _drawn_kennel(choice: Choice) -> Path:
             with whole(note) as part:
                 part.write_text(recipe, "utf-8")
     return folder
+
+
+def _fetched_dogs(choice: Choice) -> Path:
+    """The dogs' folder in the home, fetched at first use; the user's own if given."""
+    given = os.environ.get("DOGTL_DOGS_URL") or ""
+    own = local_path(given) if given else None
+    if own:
+        own = find_root(Path.cwd()) / own.expanduser()
+        given = str(own)
+        if own.is_dir():
+            return own
+    folder = choice.home / "photos" / "dogs"
+
+    def is_fetched() -> bool:  # whatever came in a home from elsewhere will do
+        made_from = manifest(folder)
+        if own and own.exists() and own.stat().st_size != made_from.get("archive"):
+            return False
+        return bool(made_from) and given in ("", made_from["source"])
+
+    try:
+        fetch_folder(given or DOGS, folder, is_fetched, choice.lock())
+    except FetchError as error:
+        raise PhotosError(str(error)) from error
+    return folder
+
+
+def _compare_with_published(photos: Photos) -> None:
+    here = {split: len(files) for split, files in photos.stamps.items()}
+    here["breeds"] = len(photos.breeds)
+    other = [
+        f"{here[what]:,} {what} instead of {number:,}"
+        for what, number in PUBLISHED.items()
+        if here[what] != number
+    ]
+    if other:
+        log.warning("these are not the dogs as published: %s", ", ".join(other))
 
 
 def _split_folder(folder: Path, split: str) -> Path:

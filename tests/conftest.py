@@ -1,0 +1,225 @@
+"""What the tests share: photos drawn from nothing, and small modules exported."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from dogtl import modules
+from dogtl.choices import Choice
+
+matplotlib.use("Agg")  # not the variable, which would reach the notebooks' kernels
+
+SUFFIXES = (".jpg", ".png", ".jpeg", ".bmp", ".tif", ".webp", ".gif", ".JPG")
+SIZES = ((70, 50), (41, 64), (32, 32), (33, 90), (120, 48))
+COUNTS = {"train": (9, 7, 8), "valid": (4, 3, 5), "test": (5, 6, 4)}
+BREEDS = ("001.Red_setter", "002.Grass_hound", "003.Striped_pointer")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """No variable reaches a test, and no home is made in the checkout."""
+    for name in [name for name in os.environ if name.startswith("DOGTL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def draw(breed: int, size: tuple[int, int], rng) -> Image.Image:
+    """A noisy photo of a breed; colour and, from the third on, stripes tell them."""
+    width, height = size
+    colour = [(200, 60, 50), (60, 180, 70), (90, 90, 190), (30, 30, 30)][breed % 4]
+    pixels = np.full((height, width, 3), colour, float)
+    if breed >= 2:
+        pixels[:, np.arange(width) % 12 < 4] = (230, 220 - 40 * (breed // 4), 60)
+    pixels += rng.normal(0, 12, pixels.shape) + rng.normal(0, 15, 3)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def draw_photos(folder, breeds=BREEDS, counts=COUNTS, valid="valid", seed=0):
+    """Fill a folder with photos of many formats and sizes; gives it back."""
+    rng = np.random.default_rng(seed)
+    for split, numbers in counts.items():
+        for breed, number in enumerate(numbers):
+            home = folder / {"valid": valid}.get(split, split) / breeds[breed]
+            home.mkdir(parents=True)
+            for i in range(number):
+                name = f"dog_{i:02}{SUFFIXES[i % len(SUFFIXES)]}"
+                draw(breed, SIZES[(i + breed) % len(SIZES)], rng).save(home / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Photos of three breeds. They are shared: tests that change them take a copy."""
+    return draw_photos(tmp_path_factory.mktemp("photos") / "dogs")
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """Photos of seven breeds, with ``validation`` instead of ``valid``."""
+    breeds = [f"{i:03}.Breed_{i}" for i in range(7)]
+    counts = dict.fromkeys(COUNTS, (3,) * 7)
+    return draw_photos(
+        tmp_path_factory.mktemp("many") / "dogs", breeds, counts, "validation", seed=1
+    )
+
+
+@pytest.fixture
+def mine(photos, tmp_path):
+    """A copy of the photos, with their times, that a test may change."""
+    return shutil.copytree(photos, tmp_path / "mine")
+
+
+def export(folder, kind, **options):
+    """Export a small module of that kind, a class of `networks`; gives its folder."""
+    tf = modules.tensorflow()
+    tf.saved_model.save(getattr(networks(), kind)(**options), str(folder))
+    return folder
+
+
+def networks():
+    """Small networks, each with what one kind of module has or lacks."""
+    tf = modules.tensorflow()
+    grid_input = [tf.TensorSpec([None, 32, 32, 3])]
+
+    class Grid(tf.Module):
+        """48 features, the mean colours of a 4 x 4 grid; counts the squares seen."""
+
+        def __init__(self, work=0, scale=1.0):
+            super().__init__()
+            self.seen, self.scale = tf.Variable(0), tf.Variable(scale)
+            self.work = tf.Variable(work)
+
+        @tf.function(input_signature=grid_input)
+        def __call__(self, images):
+            self.seen.assign_add(tf.shape(images)[0])
+            table, idle = tf.eye(600), tf.zeros([])
+            for _ in tf.range(self.work):  # hard work for nothing
+                table = tf.matmul(table, table)
+                idle += 0 * table[0, 0]
+            cells = tf.nn.avg_pool2d(images, 8, 8, "VALID")
+            return self.scale * tf.reshape(cells, [-1, 48]) + idle
+
+    class Colours(tf.Module):
+        """6 features of squares of any size: each colour's mean and spread."""
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+        def __call__(self, images):
+            mean, variance = tf.nn.moments(images, [1, 2])
+            return tf.concat([mean, tf.sqrt(variance + 1e-6)], axis=1)
+
+    class Vectors(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 48])])
+        def __call__(self, vectors):
+            return vectors
+
+    class Grey(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 1])])
+        def __call__(self, images):
+            return tf.reduce_mean(images, [1, 2])
+
+    class Bytes(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        def __call__(self, images):
+            return tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
+
+    class Dict(tf.Module):
+        @tf.function(input_signature=grid_input)
+        def __call__(self, images):
+            return {"default": tf.reduce_mean(images, [1, 2])}
+
+    class Maps(tf.Module):
+        @tf.function(input_signature=grid_input)
+        def __call__(self, images):
+            return tf.nn.avg_pool2d(images, 8, 8, "VALID")
+
+    class Uncallable(tf.Module):
+        @tf.function(input_signature=grid_input)
+        def features(self, images):
+            return tf.reduce_mean(images, [1, 2])
+
+    kinds = (Grid, Colours, Vectors, Grey, Bytes, Dict, Maps, Uncallable)
+    return SimpleNamespace(**{kind.__name__: kind for kind in kinds})
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory):
+    """A module with a fixed input of 32 x 32 pixels and 48 features."""
+    return export(tmp_path_factory.mktemp("modules") / "grid", "Grid")
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """A module with an input of any size and 6 features."""
+    return export(tmp_path_factory.mktemp("modules") / "colours", "Colours")
+
+
+@pytest.fixture
+def chosen(photos, grid, tmp_path):
+    """The shared photos and the module of a fixed size, in an empty home."""
+    return Choice(str(photos), str(grid), None, tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def done(photos, grid, tmp_path_factory):
+    """A finished home of the shared photos; it is shared: take a copy to change it."""
+    from dogtl import evaluate
+
+    choice = Choice(str(photos), str(grid), None, tmp_path_factory.mktemp("done"))
+    evaluate(choice)
+    return choice
+
+
+@pytest.fixture(scope="session")
+def seven(many, colours, tmp_path_factory):
+    """A finished home of seven breeds and squares of 24 pixels, shared as well."""
+    from dogtl import evaluate
+
+    choice = Choice(str(many), str(colours), 24, tmp_path_factory.mktemp("seven"))
+    evaluate(choice)
+    return choice
+
+
+def files_of(folder) -> dict[str, bytes]:
+    """All files below a folder with their bytes, the lock aside."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in files
+        if file.name != ".lock"
+    }
+
+
+def times_of(folder) -> dict[str, tuple[int, int]]:
+    """All files below a folder with what changes when they are written again."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    stats = {str(file): file.stat() for file in files if file.name != ".lock"}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen:
+    """Another Python that runs some code, with its output in pipes."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill_once(process: subprocess.Popen, ready) -> None:
+    """Wait until a process has come so far, then ``kill -9`` it in the middle."""
+    end = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9, "it was done before it could be killed"

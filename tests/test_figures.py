@@ -1,0 +1,201 @@
+"""Figures draw from few and many breeds, and are saved the same way every time."""
+
+import csv
+import re
+import zlib
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from dogtl import figures
+from dogtl.evaluation import (
+    Evaluation,
+    confused_pairs,
+    confusion_table,
+    per_breed,
+    wilson,
+    worst_mistakes,
+)
+
+
+def evaluation(breeds: int, wrong: float = 0.3) -> Evaluation:
+    """An evaluation made up, with three photos a breed."""
+    rng = np.random.default_rng(breeds)
+    labels = np.repeat(np.arange(breeds), 3)
+    believed = rng.dirichlet(np.ones(breeds), len(labels))
+    sure = rng.random(len(labels)) >= wrong
+    believed[sure, labels[sure]] += 1
+    believed[0, -1] += 5 if wrong else 0
+    believed /= believed.sum(axis=1, keepdims=True)
+    names = [f"{i:03}.Breed_of_{i}" for i in range(breeds)]
+    paths = [f"test/{names[label]}/{i}.jpg" for i, label in enumerate(labels)]
+    return Evaluation(believed.astype(np.float32), labels, names, paths, 0)
+
+
+def curves(epochs: int = 30) -> dict:
+    falling = np.exp(-np.arange(epochs) / 9)
+    table = {"epoch": list(range(1, epochs + 1)), "train_loss": falling.tolist()}
+    table["valid_loss"] = (0.2 + falling).tolist()
+    table["train_accuracy"] = (1 - falling / 2).tolist()
+    table["valid_accuracy"] = (0.9 - falling / 2).tolist()
+    return {**table, "kept": [0] * (epochs - 1) + [1]}
+
+
+def texts(figure) -> list[str]:
+    found = figure.findobj(matplotlib.text.Text)
+    return [text.get_text() for text in found if text.get_text()]
+
+
+def saved(figure, folder) -> None:
+    figures.save(figure, "figure", folder)
+    with Image.open(folder / "figure.png") as image:
+        assert min(image.size) > 200
+        assert np.asarray(image.convert("L")).std() > 1  # something is drawn
+
+
+@pytest.mark.parametrize("breeds", [2, 12, 133])
+def test_every_figure_draws_for_few_and_many_breeds(tmp_path, breeds):
+    some = evaluation(breeds)
+    assert not some.right.all()
+    wrong = worst_mistakes(some)
+    images = [Image.new("RGB", (32, 32), "teal")] * len(wrong["photo"])
+    saved(figures.per_breed(per_breed(some)), tmp_path)
+    saved(figures.confused_pairs(confused_pairs(some)), tmp_path)
+    saved(figures.mistakes(images, wrong), tmp_path)
+    if breeds <= 20:
+        saved(figures.confusion(confusion_table(some)), tmp_path)
+    assert plt.get_fignums() == []
+
+
+def test_every_figure_draws_without_a_mistake(tmp_path):
+    some = evaluation(3, wrong=0)
+    assert some.right.all()
+    saved(figures.per_breed(per_breed(some)), tmp_path)
+    saved(figures.confusion(confusion_table(some)), tmp_path)
+    for figure in (
+        figures.confused_pairs(confused_pairs(some)),
+        figures.mistakes([], worst_mistakes(some)),
+    ):
+        figures.save(figure, "figure", tmp_path)
+        assert (tmp_path / "figure.pdf").stat().st_size > 0
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 300])
+def test_learning_curves(tmp_path, epochs):
+    figure = figures.learning_curves(curves(epochs))
+    assert {"epoch", "accuracy", "train", "valid"} <= set(texts(figure))
+    saved(figure, tmp_path)
+
+
+def test_the_confusion_shows_its_numbers():
+    table = {"breed": list("aabb"), "guess": list("abab"), "photos": [37, 41, 0, 59]}
+    shown = texts(figures.confusion(table))
+    assert {"37", "41", "59", "a", "b"} <= set(shown) and "0" not in shown
+
+
+def test_the_confusion_of_a_breed_without_photos():
+    table = {"breed": list("aabb"), "guess": list("abab"), "photos": [3, 1, 0, 0]}
+    assert {"3", "1"} <= set(texts(figures.confusion(table)))
+
+
+def test_breeds_have_names_for_people():
+    assert figures.breed_name("001.Afghan_hound") == "Afghan hound"
+    assert figures.breed_name("Pug") == "Pug" and figures.breed_name("a.b_c") == "a.b c"
+    shown = texts(figures.per_breed(per_breed(evaluation(2))))
+    assert any("Breed of 1" in text for text in shown)
+
+
+def test_a_gallery_shows_every_image_with_its_caption(tmp_path):
+    images = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(8)]
+    figure = figures.gallery(images, [f"caption {i}" for i in range(8)])
+    assert [t for t in texts(figure) if t.startswith("caption")] == [
+        f"caption {i}" for i in range(8)
+    ]
+    assert sum(len(axis.get_images()) for axis in figure.axes) == 8
+    saved(figure, tmp_path)
+
+
+def test_names_that_look_like_formulas_are_only_names(tmp_path):
+    names = [r"$\nonsense$", "a_$b$", "50%", "Ünï"]
+    table = {"breed": names, "photos": [2] * 4, "accuracy": [0.5] * 4}
+    table |= {"low": [wilson(1, 2)[0]] * 4, "high": [wilson(1, 2)[1]] * 4}
+    figure = figures.per_breed(table)
+    saved(figure, tmp_path)
+    assert r"$\nonsense$ (2)" in texts(figure)
+
+
+# --- saved -------------------------------------------------------------------------
+
+
+def test_png_of_300_dpi_and_pdf_with_its_fonts(tmp_path):
+    figure = figures.learning_curves(curves())
+    assert figures.save(figure, "curves", tmp_path) is figure
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "curves.pdf",
+        "curves.png",
+    ]
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert image.width == pytest.approx(figures.PAGE * 300, abs=2)
+    pdf = (tmp_path / "curves.pdf").read_bytes()
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    for stream in streams:
+        try:
+            pdf += zlib.decompress(stream)
+        except zlib.error:
+            continue
+    assert b"FontFile2" in pdf and b"/Type3" not in pdf.replace(b" ", b"")
+
+
+def test_the_same_bytes_twice(tmp_path):
+    some = evaluation(12)
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        figures.publish(figures.per_breed, per_breed(some), folder)
+        figures.publish(figures.learning_curves, curves(), folder)
+    one, two = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        for name in ("one", "two")
+    )
+    assert one == two
+    names = [f"{n}.{s}" for n in ("learning_curves", "per_breed") for s in FORMATS]
+    assert sorted(one) == names
+
+
+FORMATS = ("csv", "pdf", "png")
+
+
+@pytest.mark.parametrize("make", [per_breed, confusion_table, confused_pairs])
+def test_the_table_can_be_read_back(tmp_path, make):
+    table = make(evaluation(5))
+    draw = {confusion_table: figures.confusion}.get(make) or getattr(
+        figures, make.__name__
+    )
+    figures.publish(draw, table, tmp_path)
+    with open(tmp_path / f"{draw.__name__}.csv", encoding="utf-8", newline="") as data:
+        rows = list(csv.DictReader(data))
+    kinds = {name: type(column[0]) for name, column in table.items()}
+    read = {name: [kind(row[name]) for row in rows] for name, kind in kinds.items()}
+    assert read == table
+
+
+def test_a_table_with_odd_names_can_be_read_back(tmp_path):
+    names = ["a,b", 'say "hound"', "two\nlines", "Ünï", "caf\udce9"]
+    n = len(names)
+    table = {"breed": names, "photos": [1] * n, "accuracy": [1.0] * n}
+    table |= {"low": [0.2] * n, "high": [1.0] * n}
+    figures.publish(figures.per_breed, table, tmp_path)
+    with open(
+        *(tmp_path / "per_breed.csv", "r", -1, "utf-8", "surrogateescape", "")
+    ) as data:
+        assert [row["breed"] for row in csv.DictReader(data)] == names
+
+
+def test_the_reader_s_own_style_stays(tmp_path):
+    with plt.rc_context({"font.size": 17, "pdf.fonttype": 3}):
+        figures.save(figures.learning_curves(curves()), "curves", tmp_path)
+        assert plt.rcParams["font.size"] == 17 and plt.rcParams["pdf.fonttype"] == 3
+    assert b"FontFile2" in (tmp_path / "curves.pdf").read_bytes()

@@ -1,0 +1,159 @@
+"""The kennel draws the same photos from the same seed, and its brush draws anything."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageOps, ImageStat
+from PIL.ExifTags import Base
+
+from dogtl.toy import brush, kennel
+
+FEW = kennel.photo_list()[::21]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A few photos of the kennel, written by one thread."""
+    folder = tmp_path_factory.mktemp("kennel")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kennel, "photo_list", lambda seed=0: FEW)
+        kennel.draw_kennel(folder, workers=1)
+    return folder
+
+
+def test_layout_and_counts():
+    photos = kennel.photo_list()
+    assert photos[0].path == "train/001.Afghan_hound/Afghan_hound_00001.jpg"
+    assert len({photo.path.split("/")[2] for photo in photos}) == len(photos) == 840
+    for split, total, least in (
+        ("train", 480, 20),
+        ("valid", 120, 5),
+        ("test", 240, 10),
+    ):
+        counts = kennel.COUNTS[split]
+        assert list(counts) == sorted(kennel.BREEDS) == list(kennel.BREEDS)
+        assert sum(counts.values()) == total and min(counts.values()) >= least
+        assert total == sum(photo.path.startswith(split) for photo in photos)
+
+
+def test_streams_differ_between_photos_and_seeds():
+    streams = {photo.stream for seed in (0, 1) for photo in kennel.photo_list(seed)}
+    assert len(streams) == 2 * 840
+
+
+def test_same_bytes_whatever_the_threads(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(kennel, "photo_list", lambda seed=0: FEW)
+    seen = []
+
+    def progress(photos, total):
+        assert total == len(FEW)
+        for photo in photos:
+            seen.append(photo)
+            yield photo
+
+    kennel.draw_kennel(tmp_path, workers=2, progress=progress)
+    assert len(seen) == len(FEW)
+    files = sorted(p.relative_to(home) for p in home.rglob("*") if p.is_file())
+    assert len(files) == len(FEW)
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (home / file).read_bytes()
+
+
+def test_another_seed_gives_other_photos():
+    path = FEW[0].path
+    one, other = kennel.draw_one(path, seed=0)[0], kennel.draw_one(path, seed=1)[0]
+    assert one.size != other.size or one.tobytes() != other.tobytes()
+
+
+def test_one_photo_again_is_what_the_kennel_wrote(home):
+    for photo in FEW:
+        image, mask = kennel.draw_one(photo.path)
+        with Image.open(home / photo.path) as file:
+            assert file.format == "JPEG" and file.mode == image.mode
+            assert file.size == image.size == mask.size
+            off = ImageStat.Stat(ImageChops.difference(file, image)).mean
+        assert max(off) < 8  # what the JPEG lost
+        assert all(250 <= side <= 700 for side in mask.size)
+        seen = np.asarray(mask)
+        assert set(np.unique(seen)) == {0, 255}
+        assert 0.03 < (seen > 0).mean() < 0.8
+
+
+def test_an_unknown_path_is_an_error():
+    with pytest.raises(KeyError):
+        kennel.draw_one("train/001.Afghan_hound/Afghan_hound_09999.jpg")
+
+
+def test_photos_come_in_many_kinds(monkeypatch):
+    drawn = []
+
+    def fake(dog, rng):
+        size = brush.sample_size(rng)
+        return Image.new("RGB", size), Image.new("L", size)
+
+    monkeypatch.setattr(kennel, "draw_photo", fake)
+    for photo in kennel.photo_list():
+        image, _, way = kennel.stored(photo)
+        drawn.append((image.mode, way, *image.size))
+    modes, ways, widths, heights = map(np.array, zip(*drawn, strict=True))
+    assert set(modes) == {"RGB", "L", "CMYK"} and set(ways) == {1, 6, 8}
+    assert (modes == "RGB").mean() > 0.9 and (ways == 1).mean() > 0.85
+    assert min(widths.min(), heights.min()) >= 250
+    assert max(widths.max(), heights.max()) <= 700
+    assert 0.5 < (widths > heights).mean() < 0.9
+
+
+def test_exif_turns_the_dog_upright(tmp_path):
+    turned = (p for p in kennel.photo_list() if kennel.stored(p)[2] == 6)
+    photo = next(turned)
+    kennel.write(tmp_path, photo)
+    with Image.open(tmp_path / photo.path) as file:
+        assert file.getexif()[Base.Orientation] == 6
+        upright = ImageOps.exif_transpose(file)
+    image, _ = kennel.draw_one(photo.path)
+    expected = image.transpose(Image.Transpose.ROTATE_270)
+    assert max(ImageStat.Stat(ImageChops.difference(upright, expected)).mean) < 8
+
+
+def test_vector_and_back():
+    for coats in kennel.BREEDS.values():
+        for dog in coats:
+            vector = brush.as_vector(dog)
+            assert vector.min() >= 0 and vector.max() <= 1
+            again = brush.as_vector(brush.from_vector(vector))
+            np.testing.assert_allclose(again, vector, atol=1e-12)
+
+
+def test_look_alikes_are_the_nearest_pairs():
+    def apart(pair):
+        vectors = [[brush.as_vector(d) for d in kennel.BREEDS[name]] for name in pair]
+        return min(np.linalg.norm(a - b) for a in vectors[0] for b in vectors[1])
+
+    nearest = sorted(combinations(kennel.BREEDS, 2), key=apart)
+    count = len(kennel.LOOK_ALIKES)
+    assert set(nearest[:count]) == set(kennel.LOOK_ALIKES)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_any_species_draws(seed):
+    rng = np.random.default_rng(seed)
+    image, mask = brush.draw_photo(brush.sample_dog(rng), rng, size=(120, 90))
+    assert image.size == mask.size == (120, 90) and image.mode == "RGB"
+    assert (np.asarray(mask) > 0).mean() > 0.02
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_the_corners_of_the_space_draw(value):
+    dog = brush.from_vector(np.full(len(brush.as_vector(brush.Dog())), value))
+    for seed in range(8):  # many poses
+        brush.draw_photo(dog, np.random.default_rng(seed), size=(120, 90))
+
+
+def test_a_sibling_lacks_what_the_dog_lacks():
+    pug = kennel.BREEDS["Pug"][0]
+    sibling = brush.vary(pug, np.random.default_rng(0))
+    assert sibling != pug and sibling.spots == sibling.saddle == 0

@@ -1,0 +1,105 @@
+"""The published figures: their numbers made afresh, and drawn again from their CSV."""
+
+import csv
+import os
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dogtl import figures
+
+ROOT = Path(__file__).parent.parent
+FIGURES = ROOT / "figures"
+TABLES = sorted(FIGURES.glob("*.csv"))
+CAPTIONS = tomllib.loads((FIGURES / "captions.toml").read_text("utf-8"))
+# The notebooks, run by nbval before this, leave their figures here.
+FRESH = os.environ.get("DOGTL_FIGURES")
+# Arithmetic may move a number in its third digit, and a trained result by three photos.
+TOLERANCE = 0.03
+
+
+def read_table(file: Path) -> dict[str, list]:
+    """A CSV as a table of numbers and texts."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        names, *rows = csv.reader(lines)
+    columns = [
+        [number_or_text(cell) for cell in column] for column in zip(*rows, strict=True)
+    ]
+    return dict(zip(names, map(list, columns), strict=True))
+
+
+def number_or_text(cell: str) -> int | float | str:
+    """A cell of a CSV as what it was."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            pass
+    return cell
+
+
+def by_name(file: Path) -> str:
+    """A test's name."""
+    return file.stem
+
+
+def pinned(name: str) -> str:
+    """The version of a package that the constraints ask for."""
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    return re.search(rf"^{name}==(\S+)", text, re.MULTILINE)[1]
+
+
+def test_every_figure_has_a_caption_and_every_caption_its_figure():
+    for suffix in ("png", "pdf"):
+        assert {file.stem for file in FIGURES.glob(f"*.{suffix}")} == set(CAPTIONS)
+    assert {file.stem for file in TABLES} < set(CAPTIONS)
+    page = (FIGURES / "README.md").read_text("utf-8")
+    for name, caption in CAPTIONS.items():
+        assert f"({name}.png)" in page and caption in page
+    assert len(CAPTIONS) >= 12
+
+
+def test_they_are_ready_to_print():
+    for name in CAPTIONS:
+        with Image.open(FIGURES / f"{name}.png") as image:
+            assert np.allclose(image.info["dpi"], 300, atol=0.1)
+            width = image.width / 300
+        if name == "confusion":  # as wide as its breeds need
+            assert figures.COLUMN < width <= figures.PAGE
+        else:
+            widths = (figures.COLUMN, figures.PAGE)
+            assert np.isclose(width, widths, atol=0.01).any(), name
+    assert sum(file.stat().st_size for file in FIGURES.iterdir()) < 10e6
+
+
+@pytest.mark.skipif(
+    version("matplotlib") != pinned("matplotlib"), reason="another matplotlib is here"
+)
+@pytest.mark.parametrize("file", TABLES, ids=by_name)
+def test_drawn_again_from_its_csv_it_has_the_same_bytes(file, tmp_path):
+    figures.publish(getattr(figures, file.stem), read_table(file), tmp_path)
+    assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+    fresh = (tmp_path / file.name).with_suffix(".png").read_bytes()
+    assert fresh == file.with_suffix(".png").read_bytes()
+
+
+@pytest.mark.skipif(not FRESH, reason="only after the notebooks, as `make test` does")
+@pytest.mark.parametrize("file", TABLES, ids=by_name)
+def test_made_afresh_its_numbers_are_the_committed_ones(file):
+    committed, fresh = read_table(file), read_table(Path(FRESH) / file.name)
+    assert committed.keys() == fresh.keys()
+    if file.stem in ("learning_curves", "confused_pairs", "guesses"):
+        return  # the epochs' number, and the order of equals, hang on the last digit
+    for name, column in committed.items():
+        if isinstance(column[0], str):
+            assert column == fresh[name], name
+        elif file.stem == "confusion":
+            assert np.abs(np.subtract(column, fresh[name])).sum() <= 6
+        else:
+            spread = max(1.0, np.abs(column).max())
+            assert np.allclose(column, fresh[name], atol=TOLERANCE * spread), name
