@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dogtl.choices import Choice, log, progress, whole
-from dogtl.modules import Module, describe, load, tensorflow
+from dogtl.choices import Choice, log, progress, read_arrays, write_arrays
+from dogtl.modules import Module, ModuleError, describe, load, tensorflow
 from dogtl.squares import Squares, square
 
 BATCH = 32  # one image a call is 2.5 times slower; larger batches gain nothing
@@ -94,26 +93,19 @@ def features_of(
         data = tf.data.Dataset.from_tensor_slices(names).map(tf.io.read_file)
     squares = data.map(pixels, num_parallel_calls=tf.data.AUTOTUNE)
     for batch in squares.batch(BATCH).prefetch(tf.data.AUTOTUNE):
-        yield network(batch).numpy().astype(np.float32, copy=False)
+        try:
+            yield network(batch).numpy().astype(np.float32, copy=False)
+        except (tf.errors.OpError, ValueError) as error:
+            size = " x ".join(map(str, batch.shape[1:3]))
+            raise ModuleError(
+                f"the module cannot take squares of {size} pixels: try another --size"
+            ) from error
 
 
 def read_bottlenecks(file: Path, provenance: dict | None = None) -> Bottlenecks | None:
     """Read one split's file; None if there is none, or none of that provenance."""
-    try:
-        with open(file, "rb") as data, np.load(data, allow_pickle=False) as stored:
-            made_from = json.loads(str(stored["provenance"]))
-            if provenance not in (None, made_from):
-                return None
-            return Bottlenecks(
-                stored["features"],
-                stored["labels"],
-                stored["breeds"].tolist(),
-                stored["paths"].tolist(),
-                stored["left_out"].tolist(),
-                made_from,
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+    fields = read_arrays(file, provenance)
+    return Bottlenecks(**fields) if fields else None
 
 
 def _extract_split(
@@ -130,9 +122,7 @@ def _extract_split(
         list(squares.left_out[split]),
         provenance,
     )
-    names = {name: np.array(getattr(made, name), str) for name in ("paths", "left_out")}
-    with whole(file) as part, open(part, "wb") as out:
-        np.savez(out, **{**vars(made), **names, "provenance": json.dumps(provenance)})
+    write_arrays(file, vars(made))
     return made
 
 

@@ -13,10 +13,13 @@ import logging
 import os
 import re
 import tomllib
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 log = logging.getLogger("dogtl")
 
@@ -43,7 +46,8 @@ class Choice:
     @property
     def figures(self) -> Path:
         """Where figures go: ``DOGTL_FIGURES``, else a folder in the home."""
-        return Path(os.environ.get("DOGTL_FIGURES") or self.folder("figures"))
+        given = os.environ.get("DOGTL_FIGURES")
+        return find_root(Path.cwd()) / given if given else self.folder("figures")
 
     def folder(self, step: str, size: int | None = None, module: bool = True) -> Path:
         """The folder of a step's files: one for each photos, module and size."""
@@ -130,6 +134,32 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_arrays(file: Path, fields: dict) -> None:
+    """Write arrays, numbers and lists of text as ``.npz``, ``provenance`` as JSON.
+
+    Equal fields give equal bytes, and nothing in the file can run.
+    """
+    texts = {k: np.array(v, str) for k, v in fields.items() if isinstance(v, list)}
+    made_from = json.dumps(fields["provenance"], sort_keys=True)
+    with whole(file) as part, open(part, "wb") as out:
+        np.savez(out, **{**fields, **texts, "provenance": made_from})
+
+
+def read_arrays(file: Path, provenance: dict | None = None) -> dict:
+    """Read what `write_arrays` wrote; empty if not there or not of `provenance`."""
+    try:
+        with open(file, "rb") as data, np.load(data, allow_pickle=False) as stored:
+            made_from = json.loads(str(stored["provenance"]))
+            if provenance not in (None, made_from):
+                return {}
+            fields = {
+                k: v.tolist() if v.dtype.kind == "U" else v for k, v in stored.items()
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+    return {**fields, "provenance": made_from}
 
 
 def progress(items: Iterable, total: int, what: str, done: int = 0) -> Iterable:

@@ -15,7 +15,8 @@ from dogtl.photos import find_photos
 
 EPILOG = """Every command first does the earlier steps that are not done. Photos and
 module are known words, paths (with a /) or handles; DOGTL_PHOTOS, DOGTL_MODULE,
-DOGTL_SIZE and DOGTL_HOME are used where an option is not given."""
+DOGTL_SIZE and DOGTL_HOME are used where an option is not given, and DOGTL_DOGS_URL
+(an address, a zip or a folder) where the dogs shall come from elsewhere."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

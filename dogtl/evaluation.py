@@ -110,6 +110,18 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def paired_test(right: np.ndarray, other: np.ndarray) -> float:
+    """The p-value of two layers being equally good, given which photos each got right.
+
+    Both are bool [photos]. If they were, each photo that only one of them got right
+    would be the toss of a fair coin (exact test; McNemar, 1947, Psychometrika 12:153).
+    """
+    wins, losses = int((right & ~other).sum()), int((other & ~right).sum())
+    tosses, fewer = wins + losses, min(wins, losses)
+    ways = sum(math.comb(tosses, heads) for heads in range(fewer + 1))
+    return min(1.0, 2 * ways / 2**tosses)
+
+
 def per_breed(evaluation: Evaluation) -> dict[str, list]:
     """A table by breed: test photos, how many are guessed right, accuracy, interval.
 

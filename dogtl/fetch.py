@@ -6,10 +6,8 @@ was cut off from the beginning again, and a gigabyte is too long for that.
 
 from __future__ import annotations
 
-import gzip
 import http.client
 import json
-import lzma
 import os
 import re
 import shutil
@@ -17,7 +15,6 @@ import stat
 import tarfile
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,15 +24,12 @@ from urllib.request import Request, url2pathname, urlopen
 
 from dogtl.choices import DogtlError, log, progress, whole
 
-TRIES, PAUSE = 4, 1.0  # in vain; seconds before the second, then twice as many
-TIMEOUT = 30  # seconds of silence
+TRIES, PAUSE, TIMEOUT = 4, 1.0, 30  # in vain; seconds to wait at first; of silence
 MOST_FILES, MOST_TIMES, SPARE = 100_000, 20, 1 << 26  # 20 times its bytes, and 64 MiB
 MANIFEST = ".fetched.json"  # hidden, so that it passes for no photo
 LEFTOVERS = (".part", ".archive", ".archive.json", ".archive.json.part")
 JUNK = re.compile(r"(^|/)(__MACOSX(/|$)|\._|\.DS_Store$)")
 OUTSIDE = re.compile(r"^([/\\]|[A-Za-z]:)|(^|[/\\])\.\.([/\\]|$)")
-CORRUPT = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
-CORRUPT += (lzma.LZMAError, ValueError, RuntimeError)  # unsafe; encrypted, say
 
 
 class FetchError(DogtlError):
@@ -156,9 +150,10 @@ def _open(request: Request, file: Path) -> http.client.HTTPResponse:
         error.close()
         if error.code == 416:  # the file there is another one now, and shorter
             file.unlink(missing_ok=True)
+        answer = f"answers {error.code} {' '.join(str(error.reason).split())}"
         if error.code in (408, 416, 429) or error.code >= 500:
-            raise _Cut(f"it answers {error.code} {error.reason}") from error
-        answer, advice = f"answers {error.code} {error.reason}", "give another address"
+            raise _Cut(f"it {answer}") from error
+        advice = "give another address"
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         reason = getattr(reason, "strerror", None) or reason
@@ -225,13 +220,16 @@ def _unpack(archive: Path, folder: Path, source: str) -> None:
     try:
         is_zip = zipfile.is_zipfile(archive)
         with zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened:
+            opened.extraction_filter = tarfile.data_filter  # no odd owners and modes
             members = _members(opened, archive)
             _check_disk(part, sum(_about(member)[1] for member in members))
             for member in progress(members, len(members), f"unpacking {folder.name}"):
                 opened.extract(member, part)
             while not is_zip and opened.fileobj.read(1 << 20):
                 pass  # a .tar.gz has its one checksum at its end
-    except CORRUPT as error:
+    except Exception as error:  # the libraries raise a dozen kinds on broken archives
+        if isinstance(error, FetchError) or getattr(error, "errno", None):
+            raise  # there is no room, or no such archive
         _tidy(folder)  # the next run fetches it again
         reason = str(error).split("\n")[0].rstrip(":") or "it ends too early"
         raise FetchError(
@@ -282,14 +280,15 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+    return file.stat().st_size if file.is_file() else 0
 
 
 def _read(file: Path) -> dict:
     try:
-        return json.loads(file.read_text("utf-8"))
+        facts = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _write(file: Path, facts: dict) -> None:

@@ -248,6 +248,24 @@ def calibration(table: dict) -> Figure:
 
 
 @styled
+def compare_modules(table: dict) -> Figure:
+    """``accuracy`` of each ``module``, and its interval, against ``multiply_adds``."""
+    figure, axis = plt.subplots(figsize=(PAGE, 2.6))
+    labels = zip(table["module"], MARKERS, strict=False)
+    for i, (label, marker) in enumerate(labels):
+        cost = table["multiply_adds"][i] / 1e6 * 1.02**i  # side by side, not on another
+        axis.vlines(cost, table["low"][i], table["high"][i], color="0.6", linewidth=1)
+        shade = str(0.7 * i / len(table["module"]))
+        axis.plot(cost, table["accuracy"][i], marker, color=shade, label=label)
+    axis.set(xlabel="million multiply-adds a photo", ylabel="accuracy, 95 % interval")
+    axis.set(xscale="log", ylim=(0, 1))
+    axis.xaxis.set_major_formatter("{x:,g}")
+    axis.xaxis.set_minor_formatter("{x:,g}")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+@styled
 def guesses(table: dict) -> Figure:
     """The ``probability`` of each ``breed`` for one photo, most probable on top."""
     names = [breed_name(breed) for breed in table["breed"]]

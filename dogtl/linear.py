@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dogtl.bottlenecks import Bottlenecks, extract
-from dogtl.choices import Choice, log, progress, whole
+from dogtl.choices import Choice, log, progress, read_arrays, write_arrays
 from dogtl.modules import tensorflow
 
 BATCH_SIZES = (32, 128)
@@ -182,29 +181,16 @@ def epoch_of(layer, train: Bottlenecks, batch_size: int, l2: float) -> Callable:
 
 def save_layer(layer: LinearLayer, file: Path) -> None:
     """Write a layer as ``.npz``: equal layers give equal bytes, and nothing can run."""
-    arrays = {**vars(layer), **layer.history}
-    del arrays["history"]
-    arrays["provenance"] = json.dumps(layer.provenance, sort_keys=True)
-    with whole(file) as part, open(part, "wb") as out:
-        np.savez(out, **arrays)
+    fields = {**vars(layer), **layer.history}
+    del fields["history"]
+    write_arrays(file, fields)
 
 
 def read_layer(file: Path, provenance: dict | None = None) -> LinearLayer | None:
     """Read a layer; None if there is none, or none of that provenance."""
-    try:
-        with open(file, "rb") as data, np.load(data, allow_pickle=False) as stored:
-            made_from = json.loads(str(stored["provenance"]))
-            if provenance not in (None, made_from):
-                return None
-            return LinearLayer(
-                kernel=stored["kernel"],
-                bias=stored["bias"],
-                breeds=stored["breeds"].tolist(),
-                module=str(stored["module"]),
-                l2=float(stored["l2"]),
-                batch_size=int(stored["batch_size"]),
-                history={name: stored[name] for name in HISTORY},
-                provenance=made_from,
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    fields = read_arrays(file, provenance)
+    if not fields:
         return None
+    history = {name: fields.pop(name) for name in HISTORY}
+    numbers = {name: fields[name].item() for name in ("l2", "batch_size")}
+    return LinearLayer(**{**fields, **numbers}, history=history)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from dogtl.choices import Choice, DogtlError, digest, is_word, key, log, whole
 from dogtl.fetch import FetchError, fetch_folder, is_whole, manifest
-from dogtl.toy import MODULE
+from dogtl.toy import MODULE, SIBLINGS
 
 CACHE = "TFHUB_CACHE_DIR"
 HUB = "https://tfhub.dev/google/"
@@ -55,6 +55,8 @@ class Known(NamedTuple):
 # after fine-tuning; those on the dogs are what the original project got.
 KNOWN = {
     "toy": Known(str(MODULE), 112, 256, 0, "see README.md"),
+    "toy_small": Known(str(SIBLINGS / "small"), 112, 128, 0, "lesson 6"),
+    "toy_young": Known(str(SIBLINGS / "young"), 112, 256, 0, "lesson 6"),
     "inception_v3": Known(
         KAGGLE + "inception-v3/TensorFlow2/feature-vector/2",
         *(299, 2048, 87, "dogs 85.0 %, ImageNet 78.0 %"),
@@ -206,6 +208,22 @@ def trained_size(handle: str) -> int | None:
         if _bare(handle) in {_bare(known.handle), _bare(known.older)}:
             return known.size
     return None
+
+
+def costs(network: Callable, size: int) -> dict[str, int]:
+    """What a loaded module costs: `parameters`, and `multiply_adds` for one square."""
+    tf = tensorflow()
+    from tensorflow.python.framework import convert_to_constants
+
+    options = tf.compat.v1.profiler.ProfileOptionBuilder
+    call = tf.function(lambda image: network(image))
+    traced = call.get_concrete_function(tf.TensorSpec([1, size, size, 3]))
+    frozen = convert_to_constants.convert_variables_to_constants_v2(traced)
+    count = options(options.float_operation()).with_empty_output().build()
+    tf.get_logger().setLevel("ERROR")  # it calls its own counting deprecated
+    profile = tf.compat.v1.profiler.profile(frozen.graph, options=count)
+    parameters = sum(variable.shape.num_elements() for variable in traced.variables)
+    return {"parameters": parameters, "multiply_adds": profile.total_float_ops // 2}
 
 
 def tensorflow():

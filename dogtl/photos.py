@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from dogtl.choices import (
     is_word,
     log,
     progress,
-    whole,
 )
 from dogtl.fetch import FetchError, fetch_folder, local_path, manifest
 
@@ -106,16 +106,11 @@ def list_photos(folder: Path) -> Photos:
                 )
             else:
                 _list_breed(entry.path, prefix, stamps[split], left_out[split])
-        if not stamps[split]:
-            raise PhotosError(
-                f"{home} holds no photos: put some in its breeds' folders"
-            )
     empty = set(breeds) - {path.split("/")[1] for path in stamps["train"]}
-    if empty:
-        raise PhotosError(
-            f"{homes['train'] / min(empty)} holds no photos: put some there or take the"
-            " folder away"
-        )
+    bare = [homes["train"] / breed for breed in sorted(empty)]
+    bare += [homes[split] for split in SPLITS if not stamps[split]]
+    if bare:
+        raise PhotosError(f"{bare[0]} holds no photos: put some there")
     return Photos(folder, breeds, stamps, left_out)
 
 
@@ -173,19 +168,29 @@ def _to_rgb(image):
 
 
 def _drawn_kennel(choice: Choice) -> Path:
-    """The kennel's folder in the home; what is missing is drawn, what is old again."""
+    """The kennel's folder in the home; drawn at first use, and again by other code.
+
+    Drawing that was cut off goes on, in a folder beside, which then takes its place.
+    """
     folder = choice.home / "photos" / "kennel"
-    note = folder / "drawn-by.txt"
     sources = [Path(__file__).with_name("toy") / name for name in DRAWN_BY]
     recipe = digest([source.read_text("utf-8") for source in sources])
-    if not note.exists() or note.read_text("utf-8") != recipe:
+    unfinished = folder.with_name(f"kennel-{recipe}.part")
+    note = "drawn-by.txt"
+    if not _says(folder / note, recipe):
         from dogtl.toy.kennel import draw_kennel
 
         with choice.lock():
-            draw_kennel(folder, progress=partial(progress, what="kennel"))
-            with whole(note) as part:
-                part.write_text(recipe, "utf-8")
+            if not _says(folder / note, recipe):  # another process may have drawn it
+                draw_kennel(unfinished, progress=partial(progress, what="kennel"))
+                (unfinished / note).write_text(recipe, "utf-8")
+                shutil.rmtree(folder, ignore_errors=True)
+                unfinished.replace(folder)
     return folder
+
+
+def _says(note: Path, text: str) -> bool:
+    return note.exists() and note.read_text("utf-8") == text
 
 
 def _fetched_dogs(choice: Choice) -> Path:

@@ -18,8 +18,8 @@ class Served:
     """One file and how it is served; `asked` and `sent` say what was wanted of it.
 
     `cut` closes the connection after so many bytes of each answer, `length` declares
-    another length, `pause` waits after each KiB, and `answers` are status codes that
-    are given first.
+    another length, `pause` waits after each KiB, `answers` are status codes that are
+    given first, and `to` sends to another file.
     """
 
     body: bytes
@@ -31,6 +31,7 @@ class Served:
     pause: float = 0
     answers: list[int] = field(default_factory=list)
     wrong_part: bool = False
+    to: str = ""
     asked: list[str | None] = field(default_factory=list)
     sent: int = 0
 
@@ -75,6 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
         served.asked.append(wanted)
         if served.answers:
             return self.send_error(served.answers.pop(0))
+        if served.to:
+            self.send_response(302)
+            self.send_header("Location", f"/{served.to}?{query}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         validator = served.etag or served.date
         first = 0
         if wanted and served.ranges and self.headers["If-Range"] == validator:

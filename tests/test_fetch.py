@@ -1,7 +1,6 @@
 """Photos and modules are fetched from a server that may be slow, broken or hostile."""
 
 import io
-import os
 import re
 import shutil
 import stat
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_photos, export, files_of, kill_once, python, times_of
+from conftest import draw_photos, files_of, kill_once, python, times_of
 from http_server import Server, tarred, zipped
 
 from dogtl import extract, fetch, modules
@@ -101,6 +100,14 @@ def test_the_dogs_are_fetched_once(choice, dogs, few, caplog):
     assert times_of(choice.home) == before
 
 
+def test_the_published_counts_need_no_word(choice, dogs, caplog, monkeypatch):
+    counts = {"train": 6, "valid": 4, "test": 4, "breeds": 2}
+    monkeypatch.setattr("dogtl.photos.PUBLISHED", counts)
+    dogs()
+    find_photos(choice)
+    assert "published" not in caplog.text
+
+
 def test_what_differs_from_the_published_counts_is_named(choice, dogs, caplog):
     dogs()
     find_photos(choice)
@@ -140,6 +147,20 @@ def test_a_date_serves_as_well_as_a_tag(choice, dogs, few, archive):
     find_photos(choice)
     assert_fetched(choice, few)
     assert served.sent == len(archive)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[1]", "{}"])
+def test_a_spoilt_note_starts_over(choice, dogs, few, archive, text):
+    home = choice.home / "photos"
+    home.mkdir(parents=True)
+    (home / "dogs.archive").write_bytes(archive[:5000])
+    (home / "dogs.archive.json").write_text(text)
+    (home / "dogs").mkdir()
+    (home / "dogs" / fetch.MANIFEST).write_text(text)
+    served = dogs()
+    find_photos(choice)
+    assert served.asked == [None]
+    assert_fetched(choice, few)
 
 
 def test_a_file_that_changed_meanwhile_is_not_joined(choice, dogs, few, archive):
@@ -525,6 +546,18 @@ def test_a_module_that_is_cut_goes_on(choice, module):
     assert served.sent == len(served.body)
 
 
+def test_a_module_that_has_moved(choice, web, module):
+    served, address = module
+    served.cut = len(served.body) // 2 + 1
+    web.serve("old/1", b"", to="m.tar.gz")
+    choice = replace(choice, module=web.address("old/1"))
+    assert describe(choice).features == 48 and served.sent == len(served.body)
+    web.serve("round/1", b"", to="round/1")
+    with pytest.raises(ModuleError, match="answers 302") as caught:
+        describe(replace(choice, module=web.address("round/1")))
+    assert sentence(caught)
+
+
 @pytest.mark.parametrize("spoil", ["cut", "flip", "html"])
 def test_a_corrupt_module(choice, module, spoil):
     served, address = module
@@ -696,6 +729,57 @@ def test_from_nothing_to_an_accuracy(choice, dogs, module, capsys):
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1].startswith("accuracy ")
     assert "fetching" in captured.err and "fetching" not in captured.out
+
+
+SLOW_RUN = (
+    SLOW
+    + """
+import sys
+import dogtl.bottlenecks
+compute = dogtl.bottlenecks.features_of
+def features_of(*arguments):
+    for batch in compute(*arguments):
+        time.sleep(0.5)
+        yield batch
+dogtl.bottlenecks.features_of = features_of
+from dogtl.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+)
+
+
+AT_ONCE = """
+import sys
+from dogtl.cli import main
+assert main(sys.argv[1:]) == 0
+assert not {"tensorflow", "PIL", "matplotlib", "tqdm"} & set(sys.modules)
+"""
+
+
+def test_a_run_that_is_killed_three_times(choice, dogs, module, archive, capsys):
+    web = [dogs(pause=0.02), module[0]]
+    words = ["--photos", "dogs", "--module", module[1], "--home", str(choice.home)]
+    half, part = (
+        choice.home / "photos" / f"dogs{end}" for end in (".archive", ".part")
+    )
+    stages = (
+        lambda: half.exists() and half.stat().st_size > 5000,
+        lambda: list(part.rglob("*.jpg")),
+        lambda: list(choice.home.glob("bottlenecks/**/train.rows")),
+    )
+    for come_so_far in stages:
+        kill_once(python(SLOW_RUN, "run", *words), come_so_far)
+        web[0].pause = 0
+    assert main(["run", *words]) == 0
+    disturbed = capsys.readouterr().out
+    assert len(web[0].asked) == 2 and web[0].asked[1].startswith("bytes=")
+    assert web[1].asked == [None]
+    assert not [f for f in choice.home.rglob("*") if f.suffix in (".part", ".archive")]
+    again = python(AT_ONCE, "run", *words)
+    assert again.communicate(timeout=120)[0] == disturbed and again.returncode == 0
+    words[-1] = str(choice.home.with_name("undisturbed"))
+    assert main(["run", *words]) == 0
+    assert disturbed.replace("home", "undisturbed") == capsys.readouterr().out
 
 
 def test_a_sentence_on_the_command_line(choice, monkeypatch, capsys):

@@ -1,0 +1,250 @@
+"""Make the toy module: a small network that learns to tell imaginary species apart.
+
+It draws photos of species that no breed is near (see `law`), trains the network to
+name the species and to guess their build, and exports it without these two answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import combinations, count, product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from dogtl import toy
+from dogtl.choices import progress
+from dogtl.modules import tensorflow
+from dogtl.squares import make_square
+from dogtl.toy.brush import Dog, as_vector, draw_photo, sample_dog, sample_size, vary
+from dogtl.toy.kennel import BREEDS, LOOK_ALIKES
+
+SIZE = 112  # side of the squares, in pixels
+NUMBERS = len(as_vector(Dog()))
+LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
+Data = tuple[np.ndarray, np.ndarray, np.ndarray]  # squares, dogs' numbers, species
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a network is trained on, and how."""
+
+    seed: int = 0
+    species: int = 2400
+    photos: int = 16  # of each species: many species teach more than many photos
+    epochs: int = 12
+    part: float = 1.0  # of the training that is done: with 0.05 it stays young
+    width: int = 16  # with 8 it has a quarter of the parameters
+    batch: int = 32
+    rate: float = 1.5e-3  # of learning, at its highest: it rises, then falls to 0
+
+
+def apart(one: Iterable[Dog], other: Iterable[Dog]) -> float:
+    """The distance between the nearest two dogs of two kinds, in scaled numbers."""
+    pairs = product(map(as_vector, one), map(as_vector, other))
+    return min(float(np.linalg.norm(a - b)) for a, b in pairs)
+
+
+def law() -> float:
+    """The distance between the nearest two breeds that are no declared look-alikes.
+
+    Every species is farther than this from every coat of every breed.
+    """
+    pairs = [pair for pair in combinations(BREEDS, 2) if pair not in LOOK_ALIKES]
+    return min(apart(BREEDS[a], BREEDS[b]) for a, b in pairs)
+
+
+def species(seed: int, number: int) -> list[Dog]:
+    """Imaginary species; those too near to any coat of any breed are thrown away."""
+    rng, least, found = np.random.default_rng(seed), law(), []
+    breeds = [dog for coats in BREEDS.values() for dog in coats]
+    while len(found) < number:
+        dog = sample_dog(rng)
+        if apart([dog], breeds) > least:
+            found.append(dog)
+    return found
+
+
+def draw_square(job: tuple[Dog, tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """One dog of a species as the network will see it, and its numbers.
+
+    Takes a species and a random stream; gives uint8 [SIZE, SIZE, 3], float32 [NUMBERS].
+    The photo is but twice as large as its square: more takes long and adds nothing.
+    """
+    rng = np.random.default_rng(job[1])
+    dog, size = vary(job[0], rng), np.array(sample_size(rng))
+    width, height = np.rint(size * 2 * SIZE / size.min()).astype(int).tolist()
+    photo, _ = draw_photo(dog, rng, size=(width, height))
+    return np.asarray(make_square(photo, SIZE)), as_vector(dog).astype(np.float32)
+
+
+def draw_squares(plan: Plan, workers: int | None = None) -> Data:
+    """All squares of a plan, drawn by as many processes as there are cores.
+
+    Gives squares, uint8 [n, SIZE, SIZE, 3], the dogs' numbers, float32 [n, NUMBERS],
+    and their species, int64 [n].
+    """
+    dogs, total = species(plan.seed, plan.species), plan.species * plan.photos
+    labels = np.arange(total) % plan.species
+    jobs = ((dogs[k], (plan.seed, k, i)) for i, k in enumerate(labels.tolist()))
+    squares = np.empty((total, SIZE, SIZE, 3), np.uint8)
+    numbers = np.empty((total, NUMBERS), np.float32)
+    with get_context("spawn").Pool(workers) as pool:
+        drawn = pool.imap(draw_square, jobs, chunksize=16)
+        for i, pair in enumerate(progress(drawn, total, "squares")):
+            squares[i], numbers[i] = pair
+    return squares, numbers, labels
+
+
+def network(width: int = Plan.width, seed: int = 0):
+    """A small residual network with random weights, a Keras model.
+
+    Takes images, float32 [batch, SIZE, SIZE, 3] in [0, 1]; gives features, float32
+    [batch, 16 * width], never negative: a rectifier and averaging come last. Before,
+    each stage halves the side and adds a residual block (He et al., arXiv:1512.03385).
+    """
+    tensorflow()
+    from keras import Input, Model, initializers, layers
+
+    seeds = count(1000 * seed)
+
+    def convolve(x, filters: float, side: int = 3, stride: int = 1):
+        start = initializers.HeNormal(next(seeds))
+        options = {"padding": "same", "use_bias": False, "kernel_initializer": start}
+        x = layers.Conv2D(int(filters), side, stride, **options)(x)
+        return layers.BatchNormalization(momentum=0.97)(x)
+
+    images = Input((SIZE, SIZE, 3))
+    x = layers.ReLU()(convolve(layers.Rescaling(4, -2)(images), width, stride=2))
+    for filters in (2 * width, 4.5 * width, 9 * width):
+        x = layers.ReLU()(convolve(x, filters, stride=2))
+        change = convolve(layers.ReLU()(convolve(x, filters)), filters)
+        x = layers.ReLU()(layers.Add()([x, change]))
+    x = layers.ReLU()(convolve(x, 16 * width, side=1))
+    return Model(images, layers.GlobalAveragePooling2D()(x))
+
+
+def with_answers(body, plan: Plan, steps: int):
+    """A network with two linear layers on its features, ready to be trained.
+
+    One names the species, the other guesses the dog's numbers: a feature that tells
+    how long an ear is serves for other dogs as well.
+    """
+    from keras import Model, layers, losses, optimizers
+
+    sizes = {"species": plan.species, "numbers": NUMBERS}
+    heads = {k: layers.Dense(n, kernel_initializer="zeros") for k, n in sizes.items()}
+    model = Model(body.input, {k: head(body.output) for k, head in heads.items()})
+    rise = {"warmup_target": plan.rate, "warmup_steps": steps // 20}
+    rate = optimizers.schedules.CosineDecay(0.0, steps, **rise)
+    model.compile(
+        optimizers.AdamW(rate, weight_decay=0.05),
+        {"species": losses.SparseCategoricalCrossentropy(True), "numbers": "mse"},
+        loss_weights={"species": 1.0, "numbers": 50.0},
+        jit_compile=False,  # XLA is slow without a GPU
+    )
+    return model
+
+
+def change(images: np.ndarray, random):
+    """Flip, cut, light and tint each square of a batch at random; make a few grey.
+
+    Takes uint8 [batch, SIZE, SIZE, 3] and a TensorFlow generator of random numbers;
+    gives float32 in [0, 1].
+    """
+    tf, n = tensorflow(), len(images)
+    side = random.uniform((n, 2), 0.82, 1.0)
+    corner = random.uniform((n, 2)) * (1 - side)
+    boxes = tf.concat([corner, corner + side], 1)
+    mirrored = tf.gather(boxes, [0, 3, 2, 1], axis=1)
+    boxes = tf.where(random.uniform((n, 1)) < 0.5, boxes, mirrored)
+    images = tf.image.crop_and_resize(images, boxes, tf.range(n), (SIZE, SIZE))
+    light = random.normal((n, 1, 1, 1), 1, 0.1) * random.normal((n, 1, 1, 3), 1, 0.04)
+    images = images / 255 * light + random.normal((n, 1, 1, 1), 0, 0.04)
+    grey = tf.reduce_mean(images, 3, keepdims=True)
+    images = tf.where(random.uniform((n, 1, 1, 1)) < 0.06, grey, images)
+    return tf.clip_by_value(images, 0, 1)
+
+
+def pretrain(body, data: Data, plan: Plan) -> dict[str, float]:
+    """Train a network on the squares of a plan; gives the last epoch's mean losses."""
+    total, random = len(data[2]), tensorflow().random.Generator.from_seed(plan.seed)
+    shuffle = np.random.default_rng(plan.seed)
+    order = np.concatenate([shuffle.permutation(total) for _ in range(plan.epochs)])
+    steps = len(order) // plan.batch
+    model, done = with_answers(body, plan, steps), max(1, int(plan.part * steps))
+    for step in progress(range(done), done, "steps"):
+        if step * plan.batch % total < plan.batch:
+            model.reset_metrics()  # a new epoch
+        batch = order[step * plan.batch :][: plan.batch]
+        squares, numbers, labels = (array[batch] for array in data)
+        truth = {"species": labels, "numbers": numbers}
+        losses = model.train_on_batch(change(squares, random), truth, return_dict=True)
+    return {name: round(float(loss), 5) for name, loss in losses.items()}
+
+
+def export(body, folder: Path) -> None:
+    """Write a network as a SavedModel with the signature of TF Hub's feature vectors.
+
+    `module(images, training=False)`: float32 [batch, SIZE, SIZE, 3] in [0, 1] to
+    float32 [batch, features].
+    """
+    tf = tensorflow()
+    module, images = tf.train.Checkpoint(), tf.TensorSpec([None, *body.input_shape[1:]])
+
+    @tf.function(autograph=False)
+    def call(images, training=False):
+        return body(images, training=training)
+
+    traced = [call.get_concrete_function(images, training=t) for t in (True, False)]
+    module.__call__, module.regularization_losses = call, []
+    module.variables = [v.value for v in body.variables]
+    module.trainable_variables = [v.value for v in body.trainable_variables]
+    tf.saved_model.save(module, str(folder), traced[1])
+
+
+def make(plan: Plan, folder: Path, data: Data | None = None) -> None:
+    """Train and export a network; what was in the folder is replaced at the end.
+
+    `module.json` beside it says what made it. `data` saves drawing the squares again.
+    """
+    body = network(plan.width, plan.seed)
+    losses = pretrain(body, data or draw_squares(plan), plan)
+    facts = {
+        "size": SIZE,
+        "features": body.output_shape[1],
+        "parameters": body.count_params(),
+        "plan": asdict(plan),
+        "losses": losses,
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        made = Path(beside) / "module"
+        export(body, made)
+        (made / "module.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        made.replace(folder)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: an option for the folder and one for each line of the plan."""
+    parser = argparse.ArgumentParser("python -m dogtl.toy.pretrain")
+    parser.add_argument("--folder", type=Path, default=toy.MODULE, help="what to make")
+    for name, value in asdict(Plan()).items():
+        about = {"type": type(value), "default": value, "help": f"default: {value}"}
+        parser.add_argument(f"--{name}", **about)
+    options = vars(parser.parse_args(arguments))
+    folder = options.pop("folder").absolute()
+    make(Plan(**options), folder)
+
+
+if __name__ == "__main__":
+    main()
