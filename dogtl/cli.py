@@ -51,9 +51,14 @@ def fetch(choice: Choice, options: argparse.Namespace) -> None:
     folder = Path(modules.fetch_module(module.handle))
     print(f"photos    {photos.folder}, {len(photos.breeds)} breeds")
     print(f"module    {folder}, {module.features} features")
-    places = [photos.folder] + [folder] * (choice.module != "toy")
-    away = [str(place) for place in places if not place.is_relative_to(choice.home)]
-    print(f"carry over, with the files' times: {', '.join([str(choice.home), *away])}")
+    inside = (choice.home, Path(__file__).parent)  # what is embedded is there already
+    away = [place for place in (photos.folder, folder) if not _lies_in(place, inside)]
+    places = ", ".join(map(str, [choice.home, *away]))
+    print(f"carry over, with the files' times: {places}")
+
+
+def _lies_in(place: Path, folders: Sequence[Path]) -> bool:
+    return any(place.is_relative_to(folder) for folder in folders)
 
 
 def square(choice: Choice, options: argparse.Namespace) -> None:

@@ -90,7 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(served, first)
 
     def _send(self, served: Served, first: int):
-        body, total = served.body[first:], len(served.body)
+        body, total = memoryview(served.body)[first:], len(served.body)
+        given = body[: served.cut]
         self.send_response(206 if first else 200)
         if served.length != -1:
             self.send_header("Content-Length", str(served.length or len(body)))
@@ -102,9 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(header, value)
         self.end_headers()
         try:
-            for start in range(0, len(body[: served.cut]), 1024):
-                self.wfile.write(body[: served.cut][start : start + 1024])
-                served.sent += len(body[: served.cut][start : start + 1024])
+            for start in range(0, len(given), 1024):
+                served.sent += self.wfile.write(given[start : start + 1024])
                 time.sleep(served.pause)
         except ConnectionError:  # the other side was killed
             pass

@@ -85,7 +85,7 @@ def test_files_name_no_machine_and_no_registry():
 def test_package_is_small():
     files = list((ROOT / "dogtl").glob("*.py"))
     lines = sum(len(file.read_text("utf-8").splitlines()) for file in files)
-    assert lines <= 2000
+    assert lines <= 2450
 
 
 @pytest.fixture(scope="module")

@@ -64,10 +64,10 @@ def law() -> float:
 def species(seed: int, number: int) -> list[Dog]:
     """Imaginary species; those too near to any coat of any breed are thrown away."""
     rng, least, found = np.random.default_rng(seed), law(), []
-    breeds = [dog for coats in BREEDS.values() for dog in coats]
+    breeds = np.array([as_vector(dog) for coats in BREEDS.values() for dog in coats])
     while len(found) < number:
         dog = sample_dog(rng)
-        if apart([dog], breeds) > least:
+        if np.linalg.norm(breeds - as_vector(dog), axis=1).min() > least:
             found.append(dog)
     return found
 
