@@ -71,7 +71,7 @@ def test_constraints_hold_what_is_installed_and_name_no_address():
 
 def test_files_name_no_machine_and_no_registry():
     private = re.compile(
-        r"/work/|/root/|/home/\w+/|/tmp/\w|py"
+        r"/(work|root)/|/home/\w+/|/tmp/\w|py"
         + r"pi\.org|pytho"
         + r"nhosted|npm"
         + "js"
@@ -108,7 +108,7 @@ def installed(tmp_path_factory) -> Path:
     return folder / "site"
 
 
-def test_wheel_works_in_an_empty_folder(installed, tmp_path):
+def test_wheel_works_in_an_empty_folder(installed, photos, tmp_path):
     if not tracked():
         pytest.skip("no git checkout to build a wheel from")
     environment = {**os.environ, "PYTHONPATH": str(installed)}
@@ -123,7 +123,7 @@ def test_wheel_works_in_an_empty_folder(installed, tmp_path):
     )
     assert where.stdout.startswith(str(installed))
     run = subprocess.run(
-        [sys.executable, "-m", "dogtl", "evaluate"],
+        [sys.executable, "-m", "dogtl", "run", "--photos", photos],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -131,5 +131,9 @@ def test_wheel_works_in_an_empty_folder(installed, tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1].startswith("accuracy 0.")
-    assert (tmp_path / "data").is_dir()
+    assert run.stdout.splitlines()[-1].startswith("accuracy ")
+    assert (tmp_path / "data" / "figures").is_dir()
+    draws = (
+        "from dogtl.toy.kennel import draw_one, photo_list as p; draw_one(p()[0].path)"
+    )
+    subprocess.run([sys.executable, "-c", draws], env=environment, check=True)
