@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,10 +67,15 @@ def save(figure: Figure, name: str, folder: Path) -> Figure:
 
     The same data gives the same bytes on the same machine: no dates are stored.
     """
+    images = [image for axis in figure.axes for image in axis.images]
     with plt.style.context(STYLE):
+        for image in images:  # their own pixels: half the bytes, and true to them
+            image.set_interpolation("none")
         for suffix, metadata in NO_DATE.items():
             with whole(folder / f"{name}.{suffix}") as part:
                 figure.savefig(part, format=suffix, metadata=metadata)
+        for image in images:
+            image.set_interpolation("auto")
     return figure
 
 
@@ -82,8 +88,11 @@ def breed_name(breed: str) -> str:
 @styled
 def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
     """Images (PIL, or arrays) in rows, each with its caption below it."""
-    rows = max(1, -(-len(images) // columns))
-    cell = PAGE / columns
+    rows, cell = max(1, -(-len(images) // columns)), PAGE / columns
+    width = int(cell / 0.066)  # characters that fit below an image
+    captions = [
+        "\n".join(fill(line, width) for line in c.split("\n")) for c in captions
+    ]
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
     size = (PAGE, rows * (cell + 0.14 * lines))
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
@@ -102,6 +111,7 @@ def cropped_away(table: dict) -> Figure:
     low, high = np.array(table["low"]), np.array(table["high"])
     axis.bar(low, table["photos"], high - low, align="edge", color="C1", edgecolor="w")
     axis.set(xlabel="share of the photo that is cut off", ylabel="photos")
+    axis.set_xlim(0, high[np.array(table["photos"]) > 0].max())
     return figure
 
 
@@ -292,4 +302,6 @@ def _bars(names: list[str], values: list, what: str, limit: float | None = None)
     figure, axis = plt.subplots(figsize=(PAGE, 0.6 + 0.19 * max(1, len(names))))
     axis.barh(names[::-1], list(values)[::-1], color="C1")
     axis.set(xlabel=what, xlim=(0, limit))
+    if not limit:
+        axis.xaxis.get_major_locator().set_params(integer=True)
     return figure

@@ -103,7 +103,7 @@ def test_photos_come_in_many_kinds(monkeypatch):
     assert (modes == "RGB").mean() > 0.9 and (ways == 1).mean() > 0.85
     assert min(widths.min(), heights.min()) >= 250
     assert max(widths.max(), heights.max()) <= 700
-    assert 0.5 < (widths > heights).mean() < 0.9
+    assert 0.4 < (widths > heights).mean() < 0.9
 
 
 def test_exif_turns_the_dog_upright(tmp_path):

@@ -105,9 +105,10 @@ LOOK_ALIKES = (
     ("Cardigan_welsh_corgi", "Pembroke_welsh_corgi"),
 )
 
-# How much the dogs of a breed differ, in shares of each number's range: with a quarter
-# of it the toy module makes one mistake in 240 photos, and there is little to learn.
-VARIETY = 0.13
+# How much the dogs of a breed differ, in shares of each number's range: in their build
+# much, or the toy module makes one mistake in 240 photos and there is little to learn;
+# in their colours less, or there would be green ones.
+BUILD, COLOUR = 0.15, 0.04
 
 # Photos of each breed, in alphabetical order: this many valid ones, and so on.
 SHARES = (13, 9, 11, 12, 7, 12, 10, 9, 8, 12, 10, 7)
@@ -142,7 +143,10 @@ def stored(photo: Photo) -> tuple[Image.Image, Image.Image, int]:
     """The pixels of a photo as its file holds them, its mask, its EXIF orientation."""
     rng = np.random.default_rng(photo.stream)
     coats = BREEDS[photo.breed]
-    image, mask = draw_photo(vary(coats[rng.integers(len(coats))], rng, VARIETY), rng)
+    coat = coats[rng.integers(len(coats))]
+    dog, tint = vary(coat, rng, BUILD), vary(coat, rng, COLOUR)
+    dog = replace(dog, coat=tint.coat, dark=tint.dark, light=tint.light)
+    image, mask = draw_photo(dog, rng)
     way = int(rng.choice([1, 6, 8], p=[0.94, 0.03, 0.03]))
     mode = str(rng.choice(["RGB", "L", "CMYK"], p=[0.95, 0.03, 0.02]))
     if way in TURNED:
