@@ -23,11 +23,18 @@ COUNTS = {"train": (9, 7, 8), "valid": (4, 3, 5), "test": (5, 6, 4)}
 BREEDS = ("001.Red_setter", "002.Grass_hound", "003.Striped_pointer")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_variables():
+    """No variable of the one who runs the tests reaches them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("DOGTL_")]:
+            patch.delenv(name)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """No variable reaches a test, and no home is made in the checkout."""
-    for name in [name for name in os.environ if name.startswith("DOGTL_")]:
-        monkeypatch.delenv(name)
+    """No home is made in the checkout."""
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.chdir(tmp_path)
 
