@@ -133,7 +133,8 @@ def read_photo(source: Path, short_side: int | None = None):
     except UnidentifiedImageError:
         raise UnreadablePhoto("it is not an image that Pillow can read") from None
     except Exception as error:  # decoders raise nearly anything on broken files
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = " ".join(reason.split()) or type(error).__name__
         raise UnreadablePhoto(reason) from error
 
 
