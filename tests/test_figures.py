@@ -8,6 +8,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from dogtl import figures
@@ -199,3 +200,20 @@ def test_the_reader_s_own_style_stays(tmp_path):
         figures.save(figures.learning_curves(curves()), "curves", tmp_path)
         assert plt.rcParams["font.size"] == 17 and plt.rcParams["pdf.fonttype"] == 3
     assert b"FontFile2" in (tmp_path / "curves.pdf").read_bytes()
+
+
+def lightness(colour) -> float:
+    """A colour's relative luminance, 0 to 1: what is left of it in grey."""
+    red, green, blue = to_rgb(colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_categories_stay_apart_in_grey():
+    with plt.style.context(figures.STYLE):
+        cycle = list(plt.rcParams["axes.prop_cycle"])
+    train, valid = cycle[:2]  # the two that are drawn as lines side by side
+    assert abs(lightness(train["color"]) - lightness(valid["color"])) > 0.2
+    for one, other in zip(cycle, cycle[1:], strict=False):
+        assert one["linestyle"] != other["linestyle"]
+    # the map's breeds differ by marker, whatever their shades
+    assert len(set(figures.MARKERS)) == len(figures.MARKERS) == 12
