@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 log = logging.getLogger("dogtl")
+MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
 
 
 class DogtlError(Exception):
@@ -75,13 +76,16 @@ def choose(
     """Choose photos, module and the rest, each from its argument, variable or default.
 
     Relative paths in arguments start at the current folder, those in the variables
-    at the root (see `find_root`). Raises DogtlError if ``DOGTL_SIZE`` is no number.
+    at the root (see `find_root`). Raises DogtlError for a size that is none.
     """
     root = find_root(Path.cwd())
-    size = size or os.environ.get("DOGTL_SIZE") or None
-    digits = str(size or 0)
-    if size is not None and not (digits.isascii() and digits.isdigit() and int(digits)):
-        raise DogtlError(f"DOGTL_SIZE is {size!r}: give the side in pixels, say 224")
+    if size is None:
+        size = os.environ.get("DOGTL_SIZE") or None
+    if size is not None and not is_size(str(size)):
+        raise DogtlError(
+            f"the size is {size!r}: give the squares' side with --size (or DOGTL_SIZE),"
+            f" from 1 to {MAX_SIZE} pixels"
+        )
     return Choice(
         photos=_pick(photos, "DOGTL_PHOTOS", "kennel", root),
         module=_pick(module, "DOGTL_MODULE", "toy", root),
@@ -102,6 +106,11 @@ def find_root(start: Path) -> Path:
         if project.get("project", {}).get("name") == "dogtl":
             return folder
     return start
+
+
+def is_size(text: str) -> bool:
+    """Whether a text is a side of squares in pixels that makes sense."""
+    return bool(re.fullmatch("[0-9]{1,4}", text)) and 0 < int(text) <= MAX_SIZE
 
 
 def is_word(value: str) -> bool:

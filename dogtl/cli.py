@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dogtl import bottlenecks, evaluation, linear, modules, squares
-from dogtl.choices import Choice, DogtlError, choose, digest, log, whole
+from dogtl.choices import (
+    MAX_SIZE,
+    Choice,
+    DogtlError,
+    choose,
+    digest,
+    is_size,
+    log,
+    whole,
+)
 from dogtl.photos import find_photos
 
 EPILOG = """Every command first does the earlier steps that are not done. Photos and
@@ -202,8 +211,6 @@ def _seed(text: str) -> int:
 
 
 def _pixels(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of pixels, such as 224"
-        )
+    if not is_size(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {MAX_SIZE} pixels")
     return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import warnings
@@ -122,10 +123,14 @@ def _make_squares(photos: Photos, folder: Path, size: int, strict: bool) -> dict
     def work(path: str) -> tuple[str, str | None]:
         try:
             jpeg = square_jpeg(photos.folder / path, size)
+            with whole(folder / square_name(path)) as part:
+                part.write_bytes(jpeg)
         except UnreadablePhoto as error:
             return path, str(error)
-        with whole(folder / square_name(path)) as part:
-            part.write_bytes(jpeg)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return path, "its name leaves no room for the name of its square"
         return path, None
 
     _write_journal(folder, done)

@@ -278,7 +278,10 @@ def test_a_mistake_gets_one_sentence(dogtl, world, line, named):
     "line",
     [
         *("", "bark", "predict", "square --siz", "square --size", "square extra"),
-        *(f"square --size {size}" for size in ("0", "-3", "abc", "1.5", "²", "1e3")),
+        *(
+            f"square --size {size}"
+            for size in ("0", "-3", "abc", "1.5", "²", "1e3", "9" * 99)
+        ),
         *("train --seed x", "train --seed -1", "train --seed 1.5", "square --json"),
         *("--photos ./a square", "evaluate --home"),
     ],
@@ -289,7 +292,7 @@ def test_wrong_usage(dogtl, line):
     assert "error: " in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("size", ["abc", "0", "-1", "1.5", "²", "32 "])
+@pytest.mark.parametrize("size", ["abc", "0", "-1", "1.5", "²", "32 ", "4097"])
 def test_a_bad_size_in_the_variable(dogtl, options, monkeypatch, size):
     monkeypatch.setenv("DOGTL_SIZE", size)
     code, out, err = dogtl("square", *options)
@@ -360,7 +363,7 @@ def test_somebody_else_s_project_is_no_checkout(tmp_path, text):
 
 
 def test_choose_refuses_a_size_that_is_none():
-    for size in ("abc", -1, 1.5):
+    for size in ("abc", -1, 0, 1.5, 10**8):
         with pytest.raises(DogtlError):
             choose(size=size)
 

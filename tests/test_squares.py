@@ -332,6 +332,14 @@ def test_odd_names_of_files_have_squares(choice, mine):
     assert square(choice) == made
 
 
+def test_a_name_that_is_too_long_for_a_square_is_left_out(choice, mine, caplog):
+    name = "train/001.Red_setter/" + "x" * 251 + ".jpg"
+    noise(30, 40, 1).save(mine / name)
+    made = square(choice)
+    assert made.left_out["train"].keys() == {name} and name in caplog.text
+    assert square(choice) == made and name not in made.paths["train"]
+
+
 # --- killed in the middle ----------------------------------------------------------
 
 SQUARE = """
