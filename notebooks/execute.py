@@ -8,6 +8,7 @@ outputs are dropped when a notebook is stored.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -23,20 +24,25 @@ from dogtl import DogtlError, choose, evaluate, extract, square
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted(HERE.glob("0*.ipynb"))
+LATEX = """<details><summary>LaTeX</summary>
+
+```latex
+\\begin{{figure}}
+  \\centering
+  \\includegraphics{{figures/{name}.pdf}}
+  \\caption{{{caption}}}
+  \\label{{fig:{name}}}
+\\end{{figure}}
+```
+</details>
+"""
 GALLERY = """# The figures
 
 Made by `make refresh` from the notebooks, on the kennel and the toy module. PDF is for
 print, PNG (300 dpi) for slides. The widths are those of a text column (3.4 inches) and
 of a page (7 inches), so include them at their own size. The numbers of most lie beside
-them as CSV.
-
-```latex
-\\begin{figure}
-  \\centering
-  \\includegraphics{figures/per_breed.pdf}
-  \\caption{Accuracy on the test photos by breed, with 95\\,\\% Wilson intervals.}
-\\end{figure}
-```
+them as CSV. The LaTeX of each needs the package graphicx; in a text of two columns a
+figure as wide as the page wants `figure*`.
 """
 
 
@@ -112,9 +118,11 @@ def write_gallery(figures: Path) -> None:
         links = [f"[PDF]({name}.pdf)", f"[PNG, 300 dpi]({name}.png)"]
         if (figures / f"{name}.csv").exists():
             links.append(f"[numbers]({name}.csv)")
+        in_latex = re.sub(r"([%&#_$])", r"\\\1", caption).replace(" \\%", r"\,\%")
         parts.append(
             f"## {name}\n\n![{caption}]({name}.png)\n\n{caption}\n\n"
-            f"{', '.join(links)}; from [{maker}](../notebooks/{maker}.ipynb)\n"
+            f"{', '.join(links)}; from [{maker}](../notebooks/{maker}.ipynb)\n\n"
+            + LATEX.format(name=name, caption=in_latex)
         )
     (figures / "README.md").write_text("\n".join(parts), "utf-8")
 
