@@ -82,7 +82,7 @@ def features_of(
     tf = tensorflow()
 
     def pixels(jpeg):
-        # decoded with the exact transform, as Pillow does, not with TensorFlow's faster
+        # exactly as Pillow decodes: by default TensorFlow trades that for speed
         image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
         return tf.cast(image, tf.float32) / 255
 

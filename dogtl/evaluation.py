@@ -111,10 +111,11 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 
 def paired_test(right: np.ndarray, other: np.ndarray) -> float:
-    """The p-value of two layers being equally good, given which photos each got right.
+    """How often two equally good layers would differ at least so unevenly: the p-value.
 
-    Both are bool [photos]. If they were, each photo that only one of them got right
-    would be the toss of a fair coin (exact test; McNemar, 1947, Psychometrika 12:153).
+    `right` and `other` say which photos each got right, bool [photos]. If both are
+    equally good, each photo that only one got right is the toss of a fair coin (exact
+    test; McNemar, 1947, Psychometrika 12:153).
     """
     wins, losses = int((right & ~other).sum()), int((other & ~right).sum())
     tosses, fewer = wins + losses, min(wins, losses)

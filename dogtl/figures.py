@@ -24,6 +24,7 @@ from dogtl.choices import whole
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's text
 STYLE = Path(__file__).with_suffix(".mplstyle")
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
+BLUE = "#0072B2"  # the style's second colour: "C1" would depend on who shows the figure
 MARKERS = "osD^v<>pP*Xh"  # breeds differ by marker and lightness, never by hue alone
 
 
@@ -109,9 +110,9 @@ def cropped_away(table: dict) -> Figure:
     """How many ``photos`` lose which share of their pixels, ``low`` to ``high``."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.2))
     low, high = np.array(table["low"]), np.array(table["high"])
-    axis.bar(low, table["photos"], high - low, align="edge", color="C1", edgecolor="w")
+    axis.bar(low, table["photos"], high - low, align="edge", color=BLUE, edgecolor="w")
     axis.set(xlabel="share of the photo that is cut off", ylabel="photos")
-    axis.set_xlim(0, high[np.array(table["photos"]) > 0].max())
+    axis.set_xlim(low[0], high[np.array(table["photos"]) > 0].max())
     return figure
 
 
@@ -119,7 +120,7 @@ def cropped_away(table: dict) -> Figure:
 def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
     figure, axis = plt.subplots(figsize=(PAGE, 1.8))
-    axis.vlines(table["feature"], 0, table["value"], color="C1", linewidth=0.8)
+    axis.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
     axis.set(xlabel="feature", ylabel="value", ylim=(0, None))
     axis.margins(x=0.01)
     return figure
@@ -130,7 +131,8 @@ def map_of_photos(table: dict) -> Figure:
     """Photos at ``x`` and ``y``, marked by ``breed``; only the first 12 are named."""
     x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
     breeds = list(dict.fromkeys(table["breed"]))
-    shades = plt.get_cmap("cividis")(np.linspace(0, 0.95, len(MARKERS)))
+    # neighbours in the list, and markers that look alike, are far apart in lightness
+    shades = plt.get_cmap("cividis")(np.arange(len(MARKERS)) * 5 % 12 / 11.6)
     figure, axis = plt.subplots(figsize=(PAGE, 4.2))
     for name, marker, shade in zip(breeds, MARKERS, shades, strict=False):
         here = breed == name
@@ -156,8 +158,8 @@ def learning_curves(table: dict) -> Figure:
         axis.set_xlabel("epoch")
     axes[0].set(ylabel="cross-entropy [nats]", ylim=(0, None))
     axes[1].set(ylabel="accuracy", ylim=(None, 1.01))
-    top = axes[0].get_ylim()[1]
-    axes[0].text(kept, top, " kept", va="top", color="0.4", size=7)
+    at_the_top = axes[0].get_xaxis_transform()
+    axes[0].text(kept, 1, " kept", va="top", color="0.4", size=7, transform=at_the_top)
     axes[0].legend(loc="center right")
     return figure
 
@@ -189,7 +191,7 @@ def how_sure(table: dict) -> Figure:
     """The interval, ``low`` to ``high``, of one accuracy by number of ``photos``."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
     axis.fill_between(table["photos"], table["low"], table["high"], color="0.85")
-    axis.plot(table["photos"], table["accuracy"], color="C0")
+    axis.plot(table["photos"], table["accuracy"], color="black")
     axis.set(xlabel="test photos", ylabel="accuracy, 95 % interval", xscale="log")
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.margins(x=0.02)
@@ -206,8 +208,8 @@ def per_breed(table: dict) -> Figure:
     )
     names = [f"{breed_name(b)} ({k})" for b, k in zip(breed, n, strict=True)]
     figure, axis = plt.subplots(figsize=(PAGE, 0.7 + 0.17 * len(names)))
-    axis.hlines(names, low, high, color="C1", linewidth=1)
-    axis.plot(share, names, "o", color="C0", linestyle="")
+    axis.hlines(names, low, high, color=BLUE, linewidth=1)
+    axis.plot(share, names, "o", color="black", linestyle="")
     axis.set(xlabel="accuracy, 95 % interval", xlim=(0, 1.02))
     axis.set_ylim(-0.6, len(names) - 0.4)
     axis.grid(axis="x", linewidth=0.3)
@@ -250,8 +252,8 @@ def calibration(table: dict) -> Figure:
     """``accuracy`` against the mean ``probability`` of the guess, in bins."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.8))
     axis.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
-    axis.vlines(table["probability"], table["low"], table["high"], color="C1")
-    axis.plot(table["probability"], table["accuracy"], "o", color="C0", linestyle="")
+    axis.vlines(table["probability"], table["low"], table["high"], color=BLUE)
+    axis.plot(table["probability"], table["accuracy"], "o", color="black", linestyle="")
     axis.set(xlabel="probability of the guess", ylabel="share of right guesses")
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
@@ -259,8 +261,13 @@ def calibration(table: dict) -> Figure:
 
 @styled
 def compare_modules(table: dict) -> Figure:
-    """``accuracy`` of each ``module``, and its interval, against ``multiply_adds``."""
+    """``accuracy`` of each ``module``, and its interval, against ``multiply_adds``.
+
+    A line marks the accuracy of ``guessing``.
+    """
     figure, axis = plt.subplots(figsize=(PAGE, 2.6))
+    chance = table["guessing"][0]
+    axis.axhline(chance, color="0.5", linewidth=0.8, linestyle=":", label="guessing")
     labels = zip(table["module"], MARKERS, strict=False)
     for i, (label, marker) in enumerate(labels):
         cost = table["multiply_adds"][i] / 1e6 * 1.02**i  # side by side, not on another
@@ -300,7 +307,7 @@ def _splits(axis: Axes, table: dict, x: str) -> None:
 
 def _bars(names: list[str], values: list, what: str, limit: float | None = None):
     figure, axis = plt.subplots(figsize=(PAGE, 0.6 + 0.19 * max(1, len(names))))
-    axis.barh(names[::-1], list(values)[::-1], color="C1")
+    axis.barh(names[::-1], list(values)[::-1], color=BLUE)
     axis.set(xlabel=what, xlim=(0, limit))
     if not limit:
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -119,11 +119,12 @@ def fit(
     batch_size: int = 32,
     l2: float = 0.0,
     seed: int = 0,
+    patience: int = PATIENCE,
 ) -> LinearLayer:
     """Train one dense layer with softmax and cross-entropy, by Adam, on `train`.
 
     It starts at zero: the loss has one valley, so there is no symmetry to break. It
-    stops once the loss over the whole of `valid` has not fallen for `PATIENCE` epochs
+    stops once the loss over the whole of `valid` has not fallen for `patience` epochs
     and keeps the weights of the best one. The same seed on the same machine gives the
     same weights to the last digit.
     """
@@ -136,7 +137,7 @@ def fit(
     shuffle = np.random.default_rng(seed)
     history: dict[str, list[float]] = {name: [] for name in HISTORY}
     best, best_weights = -1, []
-    while len(history["valid_loss"]) < min(MAX_EPOCHS, best + 1 + PATIENCE):
+    while len(history["valid_loss"]) < min(MAX_EPOCHS, best + 1 + patience):
         run_epoch(tf.constant(shuffle.permutation(len(train.labels))))
         weights = layer.get_weights()
         for split, data in (("train", train), ("valid", valid)):

@@ -59,7 +59,7 @@ KNOWN = {
     "toy_young": Known(str(SIBLINGS / "young"), 112, 256, 0, "lesson 6"),
     "inception_v3": Known(
         KAGGLE + "inception-v3/TensorFlow2/feature-vector/2",
-        *(299, 2048, 87, "dogs 85.0 %, ImageNet 78.0 %"),
+        *(299, 2048, 87, "dogs 85 %, ImageNet 78.0 %"),
         HUB + "imagenet/inception_v3/feature_vector/5",
     ),
     "inception_resnet_v2": Known(
@@ -220,7 +220,6 @@ def costs(network: Callable, size: int) -> dict[str, int]:
     traced = call.get_concrete_function(tf.TensorSpec([1, size, size, 3]))
     frozen = convert_to_constants.convert_variables_to_constants_v2(traced)
     count = options(options.float_operation()).with_empty_output().build()
-    tf.get_logger().setLevel("ERROR")  # it calls its own counting deprecated
     profile = tf.compat.v1.profiler.profile(frozen.graph, options=count)
     parameters = sum(variable.shape.num_elements() for variable in traced.variables)
     return {"parameters": parameters, "multiply_adds": profile.total_float_ops // 2}
@@ -235,8 +234,9 @@ def tensorflow():
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with _quiet():
-            import tensorflow  # noqa: F401
+            import tensorflow
             import tensorflow_hub  # noqa: F401
+        tensorflow.get_logger().setLevel("ERROR")  # or notebooks would store its news
     return sys.modules["tensorflow"]
 
 

@@ -97,6 +97,11 @@ def test_code_cells_are_short_and_prose_is_longer(notebook):
     assert len(re.findall(r"\w+", prose(notebook))) >= 5 * sum(lines)
 
 
+def test_prose_stands_between_any_two_code_cells(notebook):
+    kinds = [cell["cell_type"] for cell in notebook["cells"]]
+    assert ("code", "code") not in zip(kinds, kinds[1:], strict=False)
+
+
 def test_two_code_cells_never_draw_two_figures_in_one(notebook):
     for cell in code_cells(notebook):
         shown = [output for output in cell["outputs"] if "data" in output]

@@ -104,6 +104,11 @@ def test_a_tiny_pretraining_makes_a_module(tmp_path):
     assert (module.size, module.features) == (pretrain.SIZE, 32)
 
 
+def test_an_export_says_nothing_that_a_notebook_would_store(tmp_path, capfd):
+    pretrain.export(pretrain.network(width=2), tmp_path / "module")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_square_comes_from_its_stream():
     dog = pretrain.species(5, 1)[0]
     one, other = (pretrain.draw_square((dog, (5, 0, 0))) for _ in range(2))
