@@ -25,7 +25,7 @@ COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's te
 STYLE = Path(__file__).with_suffix(".mplstyle")
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
 BLUE = "#0072B2"  # the style's second colour: "C1" would depend on who shows the figure
-MARKERS = "osD^v<>pP*Xh"  # breeds differ by marker and lightness, never by hue alone
+MARKERS = "osD^v<>pP*Xh"  # modules differ by marker and lightness, never by hue alone
 
 
 if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
@@ -128,27 +128,28 @@ def one_bottleneck(table: dict) -> Figure:
 
 @styled
 def map_of_photos(table: dict) -> Figure:
-    """Photos at ``x`` and ``y``, marked by ``breed``; only the first 12 are named."""
+    """Photos at ``x`` and ``y``, a panel for each ``breed``, the first 12 of them."""
     x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
-    breeds = list(dict.fromkeys(table["breed"]))
-    # neighbours in the list, and markers that look alike, are far apart in lightness
-    shades = plt.get_cmap("cividis")(np.arange(len(MARKERS)) * 5 % 12 / 11.6)
-    figure, axis = plt.subplots(figsize=(PAGE, 4.2))
-    for name, marker, shade in zip(breeds, MARKERS, shades, strict=False):
-        here = breed == name
-        axis.scatter(
-            *(x[here], y[here], 16), color=shade, marker=marker, label=breed_name(name)
-        )
-    rest = ~np.isin(breed, breeds[: len(MARKERS)])
-    axis.scatter(x[rest], y[rest], s=3, color="0.7", zorder=0)
-    axis.set(xlabel="first principal component", ylabel="second principal component")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    breeds = list(dict.fromkeys(table["breed"]))[:12]
+    rows, columns = -(-len(breeds) // 4), min(4, len(breeds))
+    size = (PAGE, 0.5 + 1.4 * rows)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True
+    )
+    for axis, name in zip(axes.flat, breeds, strict=False):
+        axis.scatter(x, y, 1, color="0.8")
+        axis.scatter(x[breed == name], y[breed == name], 3, color="black")
+        axis.set_xlabel(breed_name(name), size=7, labelpad=2)
+    for axis in axes.flat[len(breeds) :]:
+        axis.set_axis_off()
+    figure.supxlabel("first principal component")
+    figure.supylabel("second principal component")
     return figure
 
 
 @styled
 def learning_curves(table: dict) -> Figure:
-    """Loss and accuracy of train and valid by ``epoch``; ``kept`` marks the best."""
+    """Loss and accuracy of train and valid by ``epoch``; ``kept``: 1 at the lowest."""
     figure, axes = plt.subplots(1, 2, figsize=(PAGE, 2.4))
     kept = table["epoch"][list(table["kept"]).index(1)]
     for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
@@ -159,7 +160,9 @@ def learning_curves(table: dict) -> Figure:
     axes[0].set(ylabel="cross-entropy [nats]", ylim=(0, None))
     axes[1].set(ylabel="accuracy", ylim=(None, 1.01))
     at_the_top = axes[0].get_xaxis_transform()
-    axes[0].text(kept, 1, " kept", va="top", color="0.4", size=7, transform=at_the_top)
+    axes[0].text(
+        kept, 1, " lowest", va="top", color="0.4", size=7, transform=at_the_top
+    )
     axes[0].legend(loc="center right")
     return figure
 
@@ -286,7 +289,10 @@ def compare_modules(table: dict) -> Figure:
 def guesses(table: dict) -> Figure:
     """The ``probability`` of each ``breed`` for one photo, most probable on top."""
     names = [breed_name(breed) for breed in table["breed"]]
-    return _bars(names, table["probability"], "probability", limit=1)
+    figure = _bars(names, table["probability"], "probability", limit=1.1)
+    axis = figure.axes[0]
+    axis.bar_label(axis.containers[0], fmt="{:.2%}", padding=2, size=7)
+    return figure
 
 
 def mistakes(images: list, table: dict) -> Figure:

@@ -58,6 +58,7 @@ def execute(file: Path, figures: Path) -> nbformat.NotebookNode:
         kernel_name="python3",
         timeout=600,
         record_timing=False,
+        coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(HERE)}},
     )

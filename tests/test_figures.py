@@ -215,5 +215,5 @@ def test_categories_stay_apart_in_grey():
     assert abs(lightness(train["color"]) - lightness(valid["color"])) > 0.2
     for one, other in zip(cycle, cycle[1:], strict=False):
         assert one["linestyle"] != other["linestyle"]
-    # the map's breeds differ by marker, whatever their shades
+    # modules differ by marker, whatever their shades
     assert len(set(figures.MARKERS)) == len(figures.MARKERS) == 12
