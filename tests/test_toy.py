@@ -18,11 +18,13 @@ from dogtl.toy import pretrain
 from dogtl.toy.brush import as_vector
 from dogtl.toy.kennel import BREEDS, LOOK_ALIKES
 
+HOME = os.environ.get("DOGTL_HOME")  # read now: no test sees it
+
 
 @pytest.fixture(scope="module")
 def choice(tmp_path_factory):
     """The embedded default, in a home that may have the kennel's photos already."""
-    home = os.environ.get("DOGTL_HOME") or tmp_path_factory.mktemp("home")
+    home = HOME or tmp_path_factory.mktemp("home")
     return Choice("kennel", "toy", None, Path(home).absolute())
 
 
