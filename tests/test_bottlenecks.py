@@ -165,6 +165,19 @@ def test_a_damaged_file_is_never_half_read(data, done, tmp_path):
     assert seen is None or same({"valid": seen}, {"valid": good})
 
 
+def test_a_damaged_directory_of_a_file_is_no_error(done, tmp_path):
+    (file,) = done.home.rglob("valid.npz")
+    good, damaged = read_bottlenecks(file), bytearray(file.read_bytes())
+    start = damaged.index(b"PK\x01\x02")  # names, flags and versions of the parts
+    for place in range(start, min(start + 120, len(damaged))):
+        for flip in (1, 32, 64):
+            damaged[place] ^= flip
+            (tmp_path / "damaged.npz").write_bytes(damaged)
+            seen = read_bottlenecks(tmp_path / "damaged.npz", good.provenance)
+            assert seen is None or same({"valid": seen}, {"valid": good})
+            damaged[place] ^= flip
+
+
 def test_another_provenance_is_not_taken(done):
     (file,) = done.home.rglob("valid.npz")
     stored = read_bottlenecks(file)
