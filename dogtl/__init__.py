@@ -1,22 +1,46 @@
 """dogtl: image transfer learning, step by step.
 
-Each step is a file and one function, which first does the steps before it that are
-not done: `square`, `extract`, `train`, `evaluate`, `predict`. `choose` says on what.
+    photos = dogtl.load_photos()
+    module = dogtl.load_module()
+    squares = dogtl.square(photos, module.size)
+    bottlenecks = dogtl.extract(squares, module)
+    layer = dogtl.train(bottlenecks)
+    evaluation = dogtl.evaluate(layer, bottlenecks["test"])
+
+Each step is a file and a function, and takes what the one before returned.
 """
 
-from dogtl.bottlenecks import extract
-from dogtl.choices import Choice, DogtlError, choose
-from dogtl.evaluation import evaluate, predict
-from dogtl.linear import train
-from dogtl.squares import square
+from importlib import import_module
 
-__all__ = [
-    "Choice",
-    "DogtlError",
-    "choose",
-    "evaluate",
-    "extract",
-    "predict",
-    "square",
-    "train",
-]
+from dogtl import toy
+from dogtl.base import DogtlError
+from dogtl.bottlenecks import Bottlenecks, extract, extract_features, read_square
+from dogtl.evaluation import (
+    Evaluation,
+    confused_pairs,
+    confusion_table,
+    evaluate,
+    mcnemar_test,
+    most_confident_errors,
+    per_breed,
+    wilson_interval,
+)
+from dogtl.linear import (
+    LinearLayer,
+    cross_entropy,
+    fit,
+    history_table,
+    make_train_epoch,
+    softmax,
+    train,
+)
+from dogtl.modules import MODULES, Module, import_tensorflow, load_module
+from dogtl.photos import Photos, UnreadablePhoto, load_photos, read_photo
+from dogtl.prediction import predict
+from dogtl.squares import Squares, make_square, square
+
+
+def __getattr__(name: str):
+    if name == "figures":  # matplotlib is imported when it's first used
+        return import_module("dogtl.figures")
+    raise AttributeError(f"module 'dogtl' has no attribute {name!r}")

@@ -1,164 +1,218 @@
 """Step 2, bottlenecks: run every square through the module, once, and keep that."""
 
-from __future__ import annotations
-
-import json
-import math
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from dogtl.choices import Choice, log, progress, read_arrays, write_arrays
-from dogtl.modules import Module, ModuleError, describe, load, tensorflow
-from dogtl.squares import Squares, square
+from dogtl import modules, store
+from dogtl.base import DogtlError, log, progress
+from dogtl.modules import Module
+from dogtl.squares import Squares
 
 BATCH = 32  # one image a call is 2.5 times slower; larger batches gain nothing
+SHARD = 256  # squares per stored file: what a killed run loses at most
+CODE = store.code_version(__file__, modules.__file__, "tensorflow", "pillow")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bottlenecks:
-    """The bottlenecks of one split.
+    """The bottlenecks of one split: the feature vectors of its photos.
 
-    `features` is float32 [photos, features]; `labels` int64 [photos], an index into
-    `breeds`; `paths` the photos' paths relative to their folder, in the same order;
-    `left_out` those of the photos that could not be used. `provenance` says what the
-    bottlenecks were made from.
+    Attributes
+    ----------
+    features : ndarray, float32 [photos, features]
+        One row per photo.
+    labels : ndarray, int64 [photos]
+        Each photo's breed, as an index into `breeds`.
+    breeds : list of str
+        The classes, sorted.
+    paths : list of Path
+        The photos, in the rows' order.
+    skipped : dict of Path to str
+        The split's photos that can't be used, with the reason.
+    module : dict of str to str
+        The ``name`` and the ``fingerprint`` of the module that made them.
     """
 
     features: np.ndarray
     labels: np.ndarray
     breeds: list[str]
-    paths: list[str]
-    left_out: list[str]
-    provenance: dict
+    paths: list[Path]
+    skipped: dict[Path, str]
+    module: dict[str, str]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         n, width = self.features.shape
-        return f"{n} bottlenecks of {width} features"
+        return f"{n} bottlenecks of {width} features, {len(self.breeds)} breeds"
 
 
-def extract(choice: Choice, squares: Squares | None = None) -> dict[str, Bottlenecks]:
-    """The bottlenecks of each split; what is not there yet is computed.
+def extract(
+    squares: Squares, module: Module, home: Path | None = None
+) -> dict[str, Bottlenecks]:
+    """Return the bottlenecks of each split; what isn't there yet is computed.
 
-    An extraction that was cut off goes on after its last whole batch. The result is
-    one ``.npz`` a split; nothing in it can run.
+    An extraction that was stopped resumes after the last stored 256 squares.
+
+    Parameters
+    ----------
+    squares : Squares
+        As `square` returns them, of the module's size.
+    module : Module
+        As `load_module` returns it.
+    home : Path, optional
+        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+
+    Returns
+    -------
+    dict of str to Bottlenecks
+        For ``train``, ``valid`` and ``test``.
+
+    Raises
+    ------
+    DogtlError
+        If the module can't take these squares, or gives numbers that aren't finite.
+
+    Examples
+    --------
+    >>> module = dogtl.load_module("toy")
+    >>> squares = dogtl.square(dogtl.load_photos("kennel"), module.size)
+    >>> dogtl.extract(squares, module)["test"]
+    240 bottlenecks of 256 features, 12 breeds
     """
-    squares = squares or square(choice)
-    module = describe(choice)
-    folder = choice.folder("bottlenecks", squares.size)
-    result = {}
-    for split in squares.paths:
-        file = folder / f"{split}.npz"
-        provenance = {
-            "photos": choice.photos,
-            "module": choice.module,
-            "size": squares.size,
-            "stamps": [squares.stamps[split], module.stamp],
-        }
-        stored = read_bottlenecks(file, provenance)
-        if stored:
-            log.info("bottlenecks of %s: nothing to do", split)
+    if squares.size != module.size:
+        raise DogtlError(
+            f"the module {module.name} takes squares of {module.size} pixels, not of"
+            f" {squares.size}: make them with dogtl.square(photos, module.size)"
+        )
+    key = store.fingerprint(CODE, module.fingerprint)
+    folder = store.find_home(home) / "bottlenecks" / key
+    made_by = {"name": module.name, "fingerprint": module.fingerprint}
+    known, bottlenecks = _load_shards(folder, module.n_features), {}
+    for split, paths in squares.paths.items():
+        with ThreadPool() as pool:
+            hashes = pool.map(store.fingerprint_file, squares.files[split])
+        todo = {key: row for row, key in enumerate(hashes) if key not in known}
+        if todo:
+            known |= _compute_shards(todo, squares.files[split], paths, module, folder)
         else:
-            with choice.lock():  # another process may have made them meanwhile
-                stored = read_bottlenecks(file, provenance) or _extract_split(
-                    squares, split, module, file, provenance
-                )
-        _rows_file(file).unlink(missing_ok=True)
-        result[split] = stored
-    return result
+            log.info("%s bottlenecks: nothing to do", split)
+        features = np.stack([known[key] for key in hashes])
+        facts = (squares.labels[split], squares.breeds, paths, squares.skipped[split])
+        bottlenecks[split] = Bottlenecks(features, *facts, made_by)
+    return bottlenecks
 
 
-def features_of(
-    network: Callable, jpegs: list[Path] | list[bytes]
-) -> Iterator[np.ndarray]:
-    """Yield the bottlenecks of JPEGs (files or bytes) in batches of up to 32.
+def extract_features(files: list[Path], module: Module) -> Iterator[np.ndarray]:
+    """Yield the bottlenecks of squares, a batch of up to 32 at a time.
 
-    Each is float32 [batch, features]. TensorFlow reads and decodes the squares to
-    come, as float32 RGB in [0, 1], while the module works on these.
+    Other threads read the squares to come while the module works on these.
+
+    Parameters
+    ----------
+    files : list of Path
+        JPEGs of the module's size.
+    module : Module
+        As `load_module` returns it.
+
+    Yields
+    ------
+    ndarray, float32 [batch, features]
+        The next rows.
+
+    Examples
+    --------
+    >>> module = dogtl.load_module("toy")
+    >>> squares = dogtl.square(dogtl.load_photos("kennel"), module.size)
+    >>> batches = dogtl.extract_features(squares.files["test"][:40], module)
+    >>> [batch.shape for batch in batches]
+    [(32, 256), (8, 256)]
     """
-    tf = tensorflow()
-
-    def pixels(jpeg):
-        # exactly as Pillow decodes: by default TensorFlow trades that for speed
-        image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.cast(image, tf.float32) / 255
-
-    if isinstance(jpegs[0], bytes):
-        data = tf.data.Dataset.from_tensor_slices(jpegs)
-    else:
-        names = [os.fsencode(path) for path in jpegs]
-        data = tf.data.Dataset.from_tensor_slices(names).map(tf.io.read_file)
-    squares = data.map(pixels, num_parallel_calls=tf.data.AUTOTUNE)
-    for batch in squares.batch(BATCH).prefetch(tf.data.AUTOTUNE):
-        try:
-            yield network(batch).numpy().astype(np.float32, copy=False)
-        except (tf.errors.OpError, ValueError) as error:
-            size = " x ".join(map(str, batch.shape[1:3]))
-            raise ModuleError(
-                f"the module cannot take squares of {size} pixels: try another --size"
-            ) from error
+    with ThreadPool() as pool:
+        for start in range(0, len(files), SHARD):  # or all would be read ahead
+            squares = pool.imap(read_square, files[start : start + SHARD])
+            while batch := list(islice(squares, BATCH)):
+                yield module(np.stack(batch).astype(np.float32) / 255)
 
 
-def read_bottlenecks(file: Path, provenance: dict | None = None) -> Bottlenecks | None:
-    """Read one split's file; None if there is none, or none of that provenance."""
-    fields = read_arrays(file, provenance)
-    return Bottlenecks(**fields) if fields else None
+def read_square(source: Path | BinaryIO) -> np.ndarray:
+    """Return the pixels of a square.
 
+    Parameters
+    ----------
+    source : Path or file
+        One of the `files` of `Squares`, or an open file.
 
-def _extract_split(
-    squares: Squares, split: str, module: Module, file: Path, provenance: dict
-) -> Bottlenecks:
-    paths = squares.paths[split]
-    files = [squares.square_of(path) for path in paths]
-    labels = [squares.breeds.index(path.split("/")[1]) for path in paths]
-    made = Bottlenecks(
-        _compute_rows(files, module, _rows_file(file), provenance),
-        np.array(labels, dtype=np.int64),
-        squares.breeds,
-        paths,
-        list(squares.left_out[split]),
-        provenance,
-    )
-    write_arrays(file, vars(made))
-    return made
+    Returns
+    -------
+    ndarray, uint8 [size, size, 3]
+        Red, green and blue.
 
+    Raises
+    ------
+    DogtlError
+        If the file is missing or damaged.
 
-def _compute_rows(
-    files: list[Path], module: Module, rows: Path, provenance: dict
-) -> np.ndarray:
-    """Append batch after batch to a file; what it holds already is not done again."""
-    header = json.dumps(provenance).encode() + b"\n"
-    row = 4 * module.features
-    done = _rows_done(rows, header, row)
-    rows.parent.mkdir(parents=True, exist_ok=True)
-    with open(rows, "r+b" if done else "wb") as out:
-        out.write(header)
-        out.seek(len(header) + done * row)
-        out.truncate()
-        if done < len(files):
-            batches = features_of(load(module.handle, module.stamp), files[done:])
-            total, first = math.ceil(len(files) / BATCH), done // BATCH
-            for batch in progress(batches, total, f"bottlenecks, {rows.stem}", first):
-                out.write(batch.tobytes())
-                out.flush()
-    features = np.fromfile(rows, np.float32, offset=len(header))
-    return features.reshape(len(files), module.features)
+    Examples
+    --------
+    >>> squares = dogtl.square(dogtl.load_photos("kennel"), 112)
+    >>> dogtl.read_square(squares.files["test"][0]).shape
+    (112, 112, 3)
+    """
+    from PIL import Image
 
-
-def _rows_done(rows: Path, header: bytes, row: int) -> int:
-    """How many rows, in whole batches, an extraction that was cut off has left."""
     try:
-        with open(rows, "rb") as stored:
-            if stored.readline() != header:
-                return 0
-            n_bytes = stored.seek(0, os.SEEK_END) - len(header)
-    except OSError:
-        return 0
-    return n_bytes // row // BATCH * BATCH
+        with Image.open(source, formats=["JPEG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise DogtlError(
+            f"the square {source} can't be read ({error}): delete it, and run the same"
+            " again"
+        ) from error
 
 
-def _rows_file(file: Path) -> Path:
-    return file.with_suffix(".rows")
+def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
+    """Raise DogtlError, naming photo and module, if a feature isn't a finite number."""
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        photo = paths[bad[0]] if len(paths) == len(features) else f"row {bad[0]}"
+        raise DogtlError(
+            f"the bottleneck of {photo} holds numbers that aren't finite (module"
+            f" {module}): choose another module, or leave that photo out"
+        )
+
+
+def _load_shards(folder: Path, n_features: int) -> dict[str, np.ndarray]:
+    """Return all stored bottlenecks, each by the hash of its square."""
+    known = {}
+    for file in sorted(folder.glob("*.npz")):
+        shard = store.load_arrays(file)
+        hashes, features = shard.get("hashes", []), shard.get("features", np.empty(0))
+        if features.shape == (len(hashes), n_features):
+            known.update(zip(hashes, features, strict=True))
+    return known
+
+
+def _compute_shards(
+    todo: dict[str, int], files: list[Path], paths: list[Path], module: Module, folder
+) -> dict[str, np.ndarray]:
+    """Compute and store bottlenecks, 256 at a time; return them by their hashes.
+
+    `todo` has the hashes of the squares to do, and each one's row in files and paths.
+    """
+    known, starts = {}, range(0, len(todo), SHARD)
+    for start in progress(starts, len(starts), "bottlenecks"):
+        hashes = list(todo)[start : start + SHARD]
+        rows = [todo[key] for key in hashes]
+        batches = extract_features([files[row] for row in rows], module)
+        features = np.concatenate(list(batches))
+        check_finite(features, [paths[row] for row in rows], module.name)
+        name = f"{store.fingerprint(hashes)}.npz"
+        store.save_arrays(folder / name, {"hashes": hashes, "features": features})
+        known.update(zip(hashes, features, strict=True))
+    store.sweep(folder)
+    return known

@@ -1,62 +1,67 @@
-"""Step 4, evaluation: how good the layer is on withheld photos, and how sure we are."""
-
-from __future__ import annotations
+"""Step 4, evaluation: how good the layer is on held-out photos, and how sure."""
 
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dogtl.bottlenecks import Bottlenecks, extract, features_of
-from dogtl.choices import Choice
-from dogtl.linear import LinearLayer, train
-from dogtl.modules import describe, input_size, load
-from dogtl.photos import UnreadablePhoto
-from dogtl.squares import square_jpeg
+from dogtl.bottlenecks import Bottlenecks, check_finite
+from dogtl.linear import LinearLayer, check_module
 
-Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
-PER_BREED = ("breed", "photos", "right", "accuracy", "low", "high")
+Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
+PER_BREED = ("breed", "photos", "correct", "accuracy", "low", "high")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What the layer believes of each test photo, and what is right.
+    """What the layer predicts for each test photo, and what is correct.
 
-    `probabilities` is [photos, breeds], `labels` int64 [photos], `paths` the photos;
-    `n_left_out` photos of all splits could not be used.
+    Attributes
+    ----------
+    probabilities : ndarray, float32 [photos, breeds]
+        The layer's.
+    labels : ndarray, int64 [photos]
+        The correct breeds, as indices into `breeds`.
+    breeds : list of str
+        The classes.
+    paths : list of Path
+        The photos.
     """
 
     probabilities: np.ndarray
     labels: np.ndarray
     breeds: list[str]
-    paths: list[str]
-    n_left_out: int
+    paths: list[Path]
 
     @property
-    def guesses(self) -> np.ndarray:
+    def predictions(self) -> np.ndarray:
         """The most probable breed of each photo, int64 [photos]."""
         return self.probabilities.argmax(axis=1)
 
     @property
-    def right(self) -> np.ndarray:
-        """Which guesses are right, bool [photos]."""
-        return self.guesses == self.labels
+    def confidences(self) -> np.ndarray:
+        """The probability of each prediction, float32 [photos]."""
+        return self.probabilities.max(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which predictions are correct, bool [photos]."""
+        return self.predictions == self.labels
 
     @property
     def accuracy(self) -> float:
-        """The share of photos whose breed is guessed right."""
-        return float(self.right.mean())
+        """The share of photos whose prediction is correct."""
+        return float(self.correct.mean())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The accuracy's 95 % Wilson interval."""
-        return wilson(int(self.right.sum()), len(self.right))
+        """The accuracy's 95 % confidence interval (Wilson's)."""
+        return wilson_interval(int(self.correct.sum()), len(self.correct))
 
     @property
     def top5(self) -> float | None:
-        """The share with the right breed among the first five; None under 5 breeds."""
+        """The share with the correct breed among the first 5; None under 5 breeds."""
         if len(self.breeds) < 5:
             return None
         five = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :5]
@@ -64,139 +69,233 @@ class Evaluation:
 
     @property
     def confusion(self) -> np.ndarray:
-        """How many photos of each breed (row) were guessed as each breed (column)."""
+        """How many photos of each breed (row) got each prediction (column)."""
         counts = np.zeros((len(self.breeds),) * 2, dtype=np.int64)
-        np.add.at(counts, (self.labels, self.guesses), 1)
+        np.add.at(counts, (self.labels, self.predictions), 1)
         return counts
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         low, high = self.interval
         return f"accuracy {self.accuracy:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def evaluate(
-    choice: Choice,
-    bottlenecks: dict[str, Bottlenecks] | None = None,
-    layer: LinearLayer | None = None,
-) -> Evaluation:
-    """Evaluate the chosen linear layer on the test split."""
-    bottlenecks = bottlenecks or extract(choice)
-    layer = layer or train(choice, bottlenecks)
-    test = bottlenecks["test"]
-    believed = layer.probabilities(test.features)
-    n_left_out = sum(len(split.left_out) for split in bottlenecks.values())
-    return Evaluation(believed, test.labels, test.breeds, test.paths, n_left_out)
+def evaluate(layer: LinearLayer, test: Bottlenecks) -> Evaluation:
+    """Evaluate a linear layer on held-out photos.
+
+    Nothing is stored, since this takes milliseconds.
+
+    Parameters
+    ----------
+    layer : LinearLayer
+        As `train` or `fit` returns it.
+    test : Bottlenecks
+        Photos that the layer wasn't trained on, nor chosen by.
+
+    Returns
+    -------
+    Evaluation
+        Predictions, accuracy and its interval.
+
+    Raises
+    ------
+    DogtlError
+        If the layer belongs to another module, or a feature isn't a finite number.
+
+    Examples
+    --------
+    >>> module = dogtl.load_module("toy")
+    >>> squares = dogtl.square(dogtl.load_photos("kennel"), module.size)
+    >>> bottlenecks = dogtl.extract(squares, module)
+    >>> evaluation = dogtl.evaluate(dogtl.train(bottlenecks), bottlenecks["test"])
+    >>> evaluation.accuracy > 0.85
+    True
+    """
+    check_module(layer, **test.module)
+    check_finite(test.features, test.paths, test.module["name"])
+    probabilities = layer.probabilities(test.features)
+    return Evaluation(probabilities, test.labels, test.breeds, test.paths)
 
 
-def summary(evaluation: Evaluation, choice: Choice) -> dict:
-    """The evaluation's figures, unrounded, as ``dogtl evaluate --json`` prints them."""
-    return {
-        "accuracy": evaluation.accuracy,
-        "interval": list(evaluation.interval),
-        "top5": evaluation.top5,
-        "n_photos": len(evaluation.labels),
-        "n_breeds": len(evaluation.breeds),
-        "n_left_out": evaluation.n_left_out,
-        "photos": choice.photos,
-        "module": choice.module,
-    }
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share.
 
+    The method is Wilson's (1927, JASA 22:209-212).
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, `right` of `n` (Wilson, 1927, JASA 22:209-212)."""
-    share, wide = right / n, Z * Z / n
+    Parameters
+    ----------
+    correct, n : int
+        The share is `correct` of `n`.
+
+    Returns
+    -------
+    tuple of float
+        The lower and the upper end, within 0 and 1.
+
+    Examples
+    --------
+    >>> low, high = dogtl.wilson_interval(18, 20)
+    >>> round(low, 3), round(high, 3)
+    (0.699, 0.972)
+    """
+    share, wide = correct / n, Z * Z / n
     centre = (share + wide / 2) / (1 + wide)
     half = Z / (1 + wide) * math.sqrt(share * (1 - share) / n + wide / (4 * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def paired_test(right: np.ndarray, other: np.ndarray) -> float:
-    """How often two equally good layers would differ at least so unevenly: the p-value.
+def mcnemar_test(correct: np.ndarray, other: np.ndarray) -> float:
+    """Return the p-value of McNemar's test on whether two layers are equally good.
 
-    `right` and `other` say which photos each got right, bool [photos]. If both are
-    equally good, each photo that only one got right is the toss of a fair coin (exact
-    test; McNemar, 1947, Psychometrika 12:153).
+    If both are equally good, each photo that only one of them got correct is the toss
+    of a fair coin. The test is exact and two-sided (1947, Psychometrika 12:153).
+
+    Parameters
+    ----------
+    correct, other : ndarray, bool [photos]
+        Which of the same photos each layer got correct.
+
+    Returns
+    -------
+    float
+        How often two equally good layers would differ at least this unevenly.
+
+    Examples
+    --------
+    >>> only_first = np.arange(10) < 9  # of ten photos on which they differ
+    >>> round(dogtl.mcnemar_test(only_first, ~only_first), 4)
+    0.0215
     """
-    wins, losses = int((right & ~other).sum()), int((other & ~right).sum())
+    wins, losses = int((correct & ~other).sum()), int((other & ~correct).sum())
     tosses, fewer = wins + losses, min(wins, losses)
     ways = sum(math.comb(tosses, heads) for heads in range(fewer + 1))
     return min(1.0, 2 * ways / 2**tosses)
 
 
 def per_breed(evaluation: Evaluation) -> dict[str, list]:
-    """A table by breed: test photos, how many are guessed right, accuracy, interval.
+    """Return a table by breed; breeds without a test photo aren't in it.
 
-    Its columns are `PER_BREED`. Breeds without a test photo are not in it.
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As `evaluate` returns it.
+
+    Returns
+    -------
+    dict of str to list
+        ``breed``, ``photos``, ``correct``, ``accuracy``, ``low`` and ``high``.
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    >>> labels, paths = np.array([0, 1, 1]), [Path("a.jpg")] * 3
+    >>> evaluation = dogtl.Evaluation(probabilities, labels, ["hound", "pug"], paths)
+    >>> dogtl.per_breed(evaluation)["accuracy"]
+    [1.0, 0.5]
     """
-    table: dict[str, list] = {name: [] for name in PER_BREED}
-    for breed, row in enumerate(evaluation.confusion):
-        if n := int(row.sum()):
-            right = int(row[breed])
-            values = (evaluation.breeds[breed], n, right, right / n, *wilson(right, n))
-            for name, value in zip(PER_BREED, values, strict=True):
-                table[name].append(value)
-    return table
+    rows = []
+    for label, counts in enumerate(evaluation.confusion):
+        breed, n, correct = (
+            evaluation.breeds[label],
+            int(counts.sum()),
+            int(counts[label]),
+        )
+        if n:
+            rows.append((breed, n, correct, correct / n, *wilson_interval(correct, n)))
+    return dict(zip(PER_BREED, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def confusion_table(evaluation: Evaluation) -> dict[str, list]:
-    """The confusion as a table: ``breed``, ``guess`` and ``photos``, all pairs."""
+    """Return the confusion matrix as a table.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As `evaluate` returns it.
+
+    Returns
+    -------
+    dict of str to list
+        ``breed``, ``prediction`` and ``photos``: a row for each pair of breeds.
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    >>> labels, paths = np.array([0, 1, 1]), [Path("a.jpg")] * 3
+    >>> evaluation = dogtl.Evaluation(probabilities, labels, ["hound", "pug"], paths)
+    >>> dogtl.confusion_table(evaluation)["photos"]
+    [1, 0, 1, 1]
+    """
     names = evaluation.breeds
     return {
         "breed": [breed for breed in names for _ in names],
-        "guess": [guess for _ in names for guess in names],
+        "prediction": [prediction for _ in names for prediction in names],
         "photos": evaluation.confusion.ravel().tolist(),
     }
 
 
-def confused_pairs(evaluation: Evaluation, most: int = 10) -> dict[str, list]:
-    """The most frequent mistakes, as in `confusion_table`, most frequent first."""
+def confused_pairs(evaluation: Evaluation, top: int = 10) -> dict[str, list]:
+    """Return the most frequent mistakes, most frequent first.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As `evaluate` returns it.
+    top : int, optional
+        How many pairs at most.
+
+    Returns
+    -------
+    dict of str to list
+        ``breed``, ``prediction`` and ``photos``.
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    >>> labels, paths = np.array([0, 1, 1]), [Path("a.jpg")] * 3
+    >>> evaluation = dogtl.Evaluation(probabilities, labels, ["hound", "pug"], paths)
+    >>> dogtl.confused_pairs(evaluation)
+    {'breed': ['pug'], 'prediction': ['hound'], 'photos': [1]}
+    """
     wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:top]
     order = order[wrong.ravel()[order] > 0]
     table = confusion_table(evaluation)
     return {name: [column[i] for i in order] for name, column in table.items()}
 
 
-def worst_mistakes(evaluation: Evaluation, most: int = 12) -> dict[str, list]:
-    """The wrong guesses that the layer was surest of, as a table, surest first.
+def most_confident_errors(evaluation: Evaluation, top: int = 12) -> dict[str, list]:
+    """Return the wrong predictions that the layer was most confident of.
 
-    Its columns: ``photo``, ``breed``, ``guess`` and the guess's ``probability``.
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As `evaluate` returns it.
+    top : int, optional
+        How many at most.
+
+    Returns
+    -------
+    dict of str to list
+        ``row`` (an index into the test photos), ``photo``, ``breed``, ``prediction``
+        and ``confidence``, most confident first.
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    >>> labels, paths = np.array([0, 1, 1]), [Path("a.jpg")] * 3
+    >>> evaluation = dogtl.Evaluation(probabilities, labels, ["hound", "pug"], paths)
+    >>> dogtl.most_confident_errors(evaluation)["row"]
+    [1]
     """
-    wrong = np.flatnonzero(~evaluation.right)
-    sureness = evaluation.probabilities.max(axis=1)
-    rows = wrong[np.argsort(-sureness[wrong], kind="stable")][:most]
+    wrong = np.flatnonzero(~evaluation.correct)
+    confidences = evaluation.confidences
+    rows = wrong[np.argsort(-confidences[wrong], kind="stable")][:top]
+    breeds = evaluation.breeds
     return {
+        "row": rows.tolist(),
         "photo": [evaluation.paths[row] for row in rows],
-        "breed": [evaluation.breeds[evaluation.labels[row]] for row in rows],
-        "guess": [evaluation.breeds[evaluation.guesses[row]] for row in rows],
-        "probability": sureness[rows].tolist(),
+        "breed": [breeds[evaluation.labels[row]] for row in rows],
+        "prediction": [breeds[evaluation.predictions[row]] for row in rows],
+        "confidence": confidences[rows].tolist(),
     }
-
-
-def predict(choice: Choice, photos: list[str | Path], most: int = 5) -> list[dict]:
-    """Guess the breeds of any photo files.
-
-    Gives for each ``{"photo": …, "guesses": [{"breed": …, "probability": …}, …]}``,
-    the `most` probable breeds first, or ``{"photo": …, "error": …}``.
-    """
-    layer = train(choice)
-    module, size = describe(choice), input_size(choice)
-    jpegs, results = [], []
-    for photo in map(str, photos):
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                jpegs.append(square_jpeg(Path(photo), size))
-            results.append({"photo": photo})
-        except UnreadablePhoto as error:
-            results.append({"photo": photo, "error": str(error)})
-    if jpegs:
-        network = load(module.handle, module.stamp)
-        believed = layer.probabilities(np.concatenate([*features_of(network, jpegs)]))
-        good = [result for result in results if "error" not in result]
-        for result, row in zip(good, believed, strict=True):
-            order = np.argsort(-row, kind="stable")[:most]
-            result["guesses"] = [
-                {"breed": layer.breeds[i], "probability": float(row[i])} for i in order
-            ]
-    return results

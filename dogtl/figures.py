@@ -4,11 +4,10 @@ A table is a dict of columns. It is written to CSV beside the figure, which can 
 drawn again from it: `publish` names figure and file after the function that draws.
 """
 
-from __future__ import annotations
-
 import csv
+import io
+import os
 import re
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dogtl.choices import whole
+from dogtl.store import atomic_write, find_home
 
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's text
 STYLE = Path(__file__).with_suffix(".mplstyle")
@@ -28,11 +27,18 @@ BLUE = "#0072B2"  # the style's second colour: "C1" would depend on who shows th
 MARKERS = "osD^v<>pP*Xh"  # modules differ by marker and lightness, never by hue alone
 
 
-if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
-    # In notebooks figures are shown as JPEG: photos as PNG would be four times larger.
-    from matplotlib_inline.backend_inline import set_matplotlib_formats
+class PageFigure(Figure):
+    """A figure that notebooks show as a JPEG: photos as PNG are four times larger."""
 
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        buffer, options = io.BytesIO(), {"pil_kwargs": {"quality": 88}}
+        with plt.style.context(STYLE):
+            self.savefig(buffer, format="jpeg", dpi="figure", **options)
+        width, height = (self.get_size_inches() * self.dpi).round().astype(int)
+        text = f"<figure of {width} x {height} pixels>"
+        display({"image/jpeg": buffer.getvalue(), "text/plain": text}, raw=True)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -49,41 +55,78 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-def publish(draw: Callable[[dict], Figure], table: dict, folder: Path) -> Figure:
-    """Draw a table, save the figure and, as CSV, the table; gives the figure back."""
-    figure = draw(table)
-    save(figure, draw.__name__, folder)
-    with (
-        whole(folder / f"{draw.__name__}.csv") as part,
-        open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as out,
-    ):
-        rows = csv.writer(out, lineterminator="\n")
-        rows.writerow(table)
-        rows.writerows(zip(*table.values(), strict=True))
-    return figure
+def publish(
+    draw: Callable[[dict], Figure], table: dict, folder: Path | None = None
+) -> Figure:
+    """Draw a table, save the figure and, as CSV, the table.
+
+    Parameters
+    ----------
+    draw : callable
+        One of this module's functions; the files bear its name.
+    table : dict of str to list
+        What it draws.
+    folder : Path, optional
+        See `save`.
+
+    Returns
+    -------
+    Figure
+        The figure.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(table)
+    rows.writerows(zip(*table.values(), strict=True))
+    data = text.getvalue().encode("utf-8", "surrogateescape")
+    atomic_write(_folder(folder) / f"{draw.__name__}.csv", data)
+    return save(draw(table), draw.__name__, folder)
 
 
-def save(figure: Figure, name: str, folder: Path) -> Figure:
-    """Save a figure as PNG (300 dpi) and PDF; gives it back.
+def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
+    """Save a figure as PNG (300 dpi) and PDF.
 
     The same data gives the same bytes on the same machine: no dates are stored.
+
+    Parameters
+    ----------
+    figure : Figure
+        The figure.
+    name : str
+        The files' name, without a suffix.
+    folder : Path, optional
+        Where they go; unless given ``DOGTL_FIGURES``, else ``figures`` in the home.
+
+    Returns
+    -------
+    Figure
+        The figure.
     """
     images = [image for axis in figure.axes for image in axis.images]
     with plt.style.context(STYLE):
         for image in images:  # their own pixels: half the bytes, and true to them
             image.set_interpolation("none")
         for suffix, metadata in NO_DATE.items():
-            with whole(folder / f"{name}.{suffix}") as part:
-                figure.savefig(part, format=suffix, metadata=metadata)
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, metadata=metadata)
+            atomic_write(_folder(folder) / f"{name}.{suffix}", buffer.getvalue())
         for image in images:
             image.set_interpolation("auto")
     return figure
 
 
 def breed_name(breed: str) -> str:
-    """A breed's name for people: 001.Afghan_hound becomes Afghan hound."""
+    """Return a breed's name for people: 001.Afghan_hound becomes Afghan hound."""
     name = re.sub(r"^\d+\.", "", breed).replace("_", " ")
     return name.encode("utf-8", "replace").decode()  # or no font could draw it
+
+
+def breed_names(breeds: list[str]) -> list[str]:
+    """Return names for people; breeds that would share one keep their numbers."""
+    short = {breed: breed_name(breed) for breed in breeds}
+    shared = [name for name in short.values() if list(short.values()).count(name) > 1]
+    full = {breed: breed_name(breed.replace(".", " ", 1)) for breed in breeds}
+    return [(full if short[breed] in shared else short)[breed] for breed in breeds]
 
 
 @styled
@@ -95,8 +138,7 @@ def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
         "\n".join(fill(line, width) for line in c.split("\n")) for c in captions
     ]
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
-    size = (PAGE, rows * (cell + 0.14 * lines))
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure, axes = _grid(rows, columns, (PAGE, rows * (cell + 0.14 * lines)))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
@@ -105,13 +147,22 @@ def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
     return figure
 
 
+def most_confident_errors(images: list, table: dict) -> Figure:
+    """Photos with a wrong ``prediction``: the ``breed`` and the ``confidence``."""
+    pairs = zip(*_named_pairs(table), table["confidence"], strict=True)
+    captions = [
+        f"{breed}\n{confidence:.0%} {prediction}"
+        for breed, prediction, confidence in pairs
+    ]
+    return gallery(images, captions)
+
+
 @styled
 def cropped_away(table: dict) -> Figure:
     """How many ``photos`` lose which share of their pixels, ``low`` to ``high``."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.2))
+    figure, axis = _axis(COLUMN, 2.2, "share of the photo that is cut off", "photos")
     low, high = np.array(table["low"]), np.array(table["high"])
     axis.bar(low, table["photos"], high - low, align="edge", color=BLUE, edgecolor="w")
-    axis.set(xlabel="share of the photo that is cut off", ylabel="photos")
     axis.set_xlim(low[0], high[np.array(table["photos"]) > 0].max())
     return figure
 
@@ -119,27 +170,26 @@ def cropped_away(table: dict) -> Figure:
 @styled
 def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
-    figure, axis = plt.subplots(figsize=(PAGE, 1.8))
+    figure, axis = _axis(PAGE, 1.8, "feature", "value")
     axis.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
-    axis.set(xlabel="feature", ylabel="value", ylim=(0, None))
+    axis.set_ylim(0, None)
     axis.margins(x=0.01)
     return figure
 
 
 @styled
-def map_of_photos(table: dict) -> Figure:
+def pca_map(table: dict) -> Figure:
     """Photos at ``x`` and ``y``, a panel for each ``breed``, the first 12 of them."""
     x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
     breeds = list(dict.fromkeys(table["breed"]))[:12]
     rows, columns = -(-len(breeds) // 4), min(4, len(breeds))
-    size = (PAGE, 0.5 + 1.4 * rows)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True
+    figure, axes = _grid(
+        rows, columns, (PAGE, 0.5 + 1.4 * rows), sharex=True, sharey=True
     )
-    for axis, name in zip(axes.flat, breeds, strict=False):
+    for axis, one, name in zip(axes.flat, breeds, breed_names(breeds), strict=False):
         axis.scatter(x, y, 1, color="0.8")
-        axis.scatter(x[breed == name], y[breed == name], 3, color="black")
-        axis.set_xlabel(breed_name(name), size=7, labelpad=2)
+        axis.scatter(x[breed == one], y[breed == one], 3, color="black")
+        axis.set_xlabel(name, size=7, labelpad=2)
     for axis in axes.flat[len(breeds) :]:
         axis.set_axis_off()
     figure.supxlabel("first principal component")
@@ -148,54 +198,50 @@ def map_of_photos(table: dict) -> Figure:
 
 
 @styled
-def learning_curves(table: dict) -> Figure:
-    """Loss and accuracy of train and valid by ``epoch``; ``kept``: 1 at the lowest."""
-    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 2.4))
-    kept = table["epoch"][list(table["kept"]).index(1)]
-    for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
+def training_curves(table: dict) -> Figure:
+    """Loss and accuracy of train and valid by ``epoch``; ``best``: 1 at the lowest."""
+    figure, axes = _grid(1, 2, (PAGE, 2.4))
+    best = table["epoch"][list(table["best"]).index(1)]
+    for axis, what in zip(axes.flat, ("loss", "accuracy"), strict=True):
         for split in ("train", "valid"):
             axis.plot(table["epoch"], table[f"{split}_{what}"], label=split)
-        axis.axvline(kept, color="0.6", linewidth=0.8, linestyle="-", zorder=0)
+        axis.axvline(best, color="0.6", linewidth=0.8, linestyle="-", zorder=0)
         axis.set_xlabel("epoch")
-    axes[0].set(ylabel="cross-entropy [nats]", ylim=(0, None))
-    axes[1].set(ylabel="accuracy", ylim=(None, 1.01))
-    at_the_top = axes[0].get_xaxis_transform()
-    axes[0].text(
-        kept, 1, " lowest", va="top", color="0.4", size=7, transform=at_the_top
-    )
-    axes[0].legend(loc="center right")
+    loss, accuracy = axes.flat
+    loss.set(ylabel="cross-entropy [nats]", ylim=(0, None))
+    accuracy.set(ylabel="accuracy", ylim=(None, 1.01))
+    at_the_top = {"va": "top", "transform": loss.get_xaxis_transform()}
+    loss.text(best, 1, " lowest", color="0.4", size=7, **at_the_top)
+    loss.legend(loc="center right")
     return figure
 
 
 @styled
 def l2_penalty(table: dict) -> Figure:
     """Accuracy of train and valid against the penalty ``l2``."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
-    # penalties stand side by side, since 0 has no place on a logarithmic axis
-    places = {**table, "place": range(len(table["l2"]))}
-    _splits(axis, places, "place")
-    axis.set_xticks(places["place"], [f"{penalty:g}" for penalty in table["l2"]])
-    axis.set(xlabel="L2 penalty", ylabel="accuracy")
+    figure, axis = _axis(COLUMN, 2.4, "L2 penalty", "accuracy")
+    places = range(len(table["l2"]))  # 0 has no place on a logarithmic axis
+    _plot_splits(axis, places, table)
+    axis.set_xticks(places, [f"{penalty:g}" for penalty in table["l2"]])
     return figure
 
 
 @styled
-def photos_needed(table: dict) -> Figure:
+def learning_curve(table: dict) -> Figure:
     """Accuracy of train and valid against the number of training ``photos``."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
-    _splits(axis, table, "photos")
-    axis.set(xlabel="training photos", ylabel="accuracy")
+    figure, axis = _axis(COLUMN, 2.4, "training photos", "accuracy")
+    _plot_splits(axis, table["photos"], table)
     axis.set_xlim(0, None)
     return figure
 
 
 @styled
-def how_sure(table: dict) -> Figure:
+def interval_width(table: dict) -> Figure:
     """The interval, ``low`` to ``high``, of one accuracy by number of ``photos``."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
+    figure, axis = _axis(COLUMN, 2.4, "test photos", "accuracy, 95 % interval")
     axis.fill_between(table["photos"], table["low"], table["high"], color="0.85")
     axis.plot(table["photos"], table["accuracy"], color="black")
-    axis.set(xlabel="test photos", ylabel="accuracy, 95 % interval", xscale="log")
+    axis.set_xscale("log")
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.margins(x=0.02)
     return figure
@@ -209,55 +255,53 @@ def per_breed(table: dict) -> Figure:
         np.array(table[name])[order]
         for name in ("breed", "photos", "accuracy", "low", "high")
     )
-    names = [f"{breed_name(b)} ({k})" for b, k in zip(breed, n, strict=True)]
-    figure, axis = plt.subplots(figsize=(PAGE, 0.7 + 0.17 * len(names)))
-    axis.hlines(names, low, high, color=BLUE, linewidth=1)
-    axis.plot(share, names, "o", color="black", linestyle="")
-    axis.set(xlabel="accuracy, 95 % interval", xlim=(0, 1.02))
-    axis.set_ylim(-0.6, len(names) - 0.4)
+    rows, names = range(len(breed)), breed_names(breed.tolist())
+    labels = [f"{name} ({photos})" for name, photos in zip(names, n, strict=True)]
+    figure, axis = _axis(PAGE, 0.7 + 0.17 * len(rows), "accuracy, 95 % interval", "")
+    axis.hlines(rows, low, high, color=BLUE, linewidth=1)
+    axis.plot(share, rows, "o", color="black", linestyle="")
+    axis.set_yticks(rows, labels)
+    axis.set(xlim=(0, 1.02), ylim=(-0.6, len(rows) - 0.4))
     axis.grid(axis="x", linewidth=0.3)
     return figure
 
 
 @styled
 def confusion(table: dict) -> Figure:
-    """How many ``photos`` of each ``breed`` (row) got each ``guess`` (column)."""
+    """How many ``photos`` of a ``breed`` (row) got each ``prediction`` (column)."""
     breeds = list(dict.fromkeys(table["breed"]))
-    counts = np.zeros((len(breeds), len(breeds)), dtype=int)
-    for breed, guess, photos in zip(*table.values(), strict=True):
-        counts[breeds.index(breed), breeds.index(guess)] = photos
-    side = min(PAGE, 2.2 + 0.32 * len(breeds))
-    figure, axis = plt.subplots(figsize=(side, side - 0.4))
+    names, n = breed_names(breeds), len(breeds)
+    counts = np.array(table["photos"]).reshape(n, n)
+    side = min(PAGE, 2.2 + 0.32 * n)
+    figure, axis = _axis(side, side - 0.4, "predicted breed", "breed")
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     image = axis.imshow(shares, vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            shade = "white" if shares[row, column] > 0.5 else "black"
-            axis.text(column, row, count, ha="center", va="center", color=shade, size=7)
-    names = [breed_name(breed) for breed in breeds]
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axis.set_yticks(range(len(names)), names)
-    axis.set(xlabel="guessed breed", ylabel="breed")
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        look = {"color": "white" if shares[row, column] > 0.5 else "black", "size": 7}
+        axis.text(column, row, counts[row, column], ha="center", va="center", **look)
+    axis.set_xticks(range(n), names, rotation=45, ha="right")
+    axis.set_yticks(range(n), names)
     figure.colorbar(image, shrink=0.7, label="share of the breed's photos")
     return figure
 
 
 @styled
 def confused_pairs(table: dict) -> Figure:
-    """The most frequent mistakes: ``photos`` of a ``breed`` guessed as ``guess``."""
-    pairs = zip(table["breed"], table["guess"], strict=True)
-    names = [f"{breed_name(breed)} as {breed_name(guess)}" for breed, guess in pairs]
-    return _bars(names, table["photos"], "test photos")
+    """The most frequent mistakes: ``photos`` of a ``breed``, and the ``prediction``."""
+    pairs = zip(*_named_pairs(table), strict=True)
+    labels = [f"{breed} as {prediction}" for breed, prediction in pairs]
+    figure, axis = _bars(labels, table["photos"], "test photos")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    return figure
 
 
 @styled
 def calibration(table: dict) -> Figure:
-    """``accuracy`` against the mean ``probability`` of the guess, in bins."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.8))
+    """``accuracy`` against the mean ``confidence`` of the predictions, in bins."""
+    figure, axis = _axis(COLUMN, 2.8, "mean confidence", "accuracy, 95 % interval")
     axis.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
-    axis.vlines(table["probability"], table["low"], table["high"], color=BLUE)
-    axis.plot(table["probability"], table["accuracy"], "o", color="black", linestyle="")
-    axis.set(xlabel="probability of the guess", ylabel="share of right guesses")
+    axis.vlines(table["confidence"], table["low"], table["high"], color=BLUE)
+    axis.plot(table["confidence"], table["accuracy"], "o", color="black", linestyle="")
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
@@ -266,18 +310,18 @@ def calibration(table: dict) -> Figure:
 def compare_modules(table: dict) -> Figure:
     """``accuracy`` of each ``module``, and its interval, against ``multiply_adds``.
 
-    A line marks the accuracy of ``guessing``.
+    A line marks the accuracy of ``chance``.
     """
-    figure, axis = plt.subplots(figsize=(PAGE, 2.6))
-    chance = table["guessing"][0]
-    axis.axhline(chance, color="0.5", linewidth=0.8, linestyle=":", label="guessing")
-    labels = zip(table["module"], MARKERS, strict=False)
-    for i, (label, marker) in enumerate(labels):
+    costs, accuracy = "million multiply-adds a photo", "accuracy, 95 % interval"
+    figure, axis = _axis(PAGE, 2.6, costs, accuracy)
+    look = {"color": "0.5", "linewidth": 0.8, "linestyle": ":"}
+    axis.axhline(table["chance"][0], label="chance", **look)
+    for i, label in enumerate(table["module"]):
         cost = table["multiply_adds"][i] / 1e6 * 1.02**i  # side by side, not on another
         axis.vlines(cost, table["low"][i], table["high"][i], color="0.6", linewidth=1)
         shade = str(0.7 * i / len(table["module"]))
+        marker = MARKERS[i % len(MARKERS)]
         axis.plot(cost, table["accuracy"][i], marker, color=shade, label=label)
-    axis.set(xlabel="million multiply-adds a photo", ylabel="accuracy, 95 % interval")
     axis.set(xscale="log", ylim=(0, 1))
     axis.xaxis.set_major_formatter("{x:,g}")
     axis.xaxis.set_minor_formatter("{x:,g}")
@@ -286,35 +330,45 @@ def compare_modules(table: dict) -> Figure:
 
 
 @styled
-def guesses(table: dict) -> Figure:
+def predictions(table: dict) -> Figure:
     """The ``probability`` of each ``breed`` for one photo, most probable on top."""
-    names = [breed_name(breed) for breed in table["breed"]]
-    figure = _bars(names, table["probability"], "probability", limit=1.1)
-    axis = figure.axes[0]
+    names = breed_names(list(table["breed"]))
+    figure, axis = _bars(names, table["probability"], "probability")
+    axis.set_xlim(0, 1.1)
     axis.bar_label(axis.containers[0], fmt="{:.2%}", padding=2, size=7)
     return figure
 
 
-def mistakes(images: list, table: dict) -> Figure:
-    """Photos taken for another breed: the ``breed``, the ``guess`` and how sure."""
-    rows = zip(table["breed"], table["guess"], table["probability"], strict=True)
-    captions = [
-        f"{breed_name(breed)}\n{share:.0%} {breed_name(guess)}"
-        for breed, guess, share in rows
-    ]
-    return gallery(images, captions)
+def _folder(folder: Path | None) -> Path:
+    given = folder or os.environ.get("DOGTL_FIGURES")
+    return Path(given).absolute() if given else find_home() / "figures"
 
 
-def _splits(axis: Axes, table: dict, x: str) -> None:
+def _grid(rows: int, columns: int, size: tuple, **options) -> tuple[Figure, np.ndarray]:
+    options |= {"squeeze": False, "figsize": size, "FigureClass": PageFigure}
+    return plt.subplots(rows, columns, **options)
+
+
+def _axis(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
+    figure, axes = _grid(1, 1, (width, height))
+    axes[0, 0].set(xlabel=x, ylabel=y)
+    return figure, axes[0, 0]
+
+
+def _bars(names: list[str], values: list, what: str) -> tuple[Figure, Axes]:
+    rows = range(len(names))
+    figure, axis = _axis(PAGE, 0.6 + 0.19 * max(1, len(names)), what, "")
+    axis.barh(rows, list(values)[::-1], color=BLUE)
+    axis.set_yticks(rows, names[::-1])
+    return figure, axis
+
+
+def _plot_splits(axis: Axes, x: list, table: dict) -> None:
     for split, marker in (("train", "o"), ("valid", "s")):
-        axis.plot(table[x], table[f"{split}_accuracy"], marker=marker, label=split)
+        axis.plot(x, table[f"{split}_accuracy"], marker=marker, label=split)
     axis.legend()
 
 
-def _bars(names: list[str], values: list, what: str, limit: float | None = None):
-    figure, axis = plt.subplots(figsize=(PAGE, 0.6 + 0.19 * max(1, len(names))))
-    axis.barh(names[::-1], list(values)[::-1], color=BLUE)
-    axis.set(xlabel=what, xlim=(0, limit))
-    if not limit:
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    return figure
+def _named_pairs(table: dict) -> tuple[list[str], list[str]]:
+    names = breed_names(table["breed"] + table["prediction"])
+    return names[: len(table["breed"])], names[len(table["breed"]) :]

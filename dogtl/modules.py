@@ -1,243 +1,322 @@
-"""Step 0, modules: pretrained networks that turn a square into a bottleneck.
+"""Modules: pretrained networks that turn squares into bottlenecks.
 
-A *module* here is a network in TF Hub's SavedModel format, never a Python module.
+A *module* here is a network in TF Hub's SavedModel format, never a Python module: a
+pretrained backbone, or feature extractor, without its classifier.
 """
 
-from __future__ import annotations
-
 import functools
-import hashlib
-import json
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from dogtl.choices import Choice, DogtlError, digest, is_word, key, log, whole
-from dogtl.fetch import FetchError, fetch_folder, is_whole, manifest
-from dogtl.toy import MODULE, SIBLINGS
+import numpy as np
 
-CACHE = "TFHUB_CACHE_DIR"
-HUB = "https://tfhub.dev/google/"
+from dogtl import download, store, toy
+from dogtl.base import DogtlError, choose, is_word, slug
+
+MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
+FACTS = {"size", "n_features", "n_parameters", "multiply_adds"}
+CODE = store.code_version(__file__, "tensorflow")
+
+
+# tfhub.dev's addresses lead to Kaggle's, which stand here where they were found in
+# projects that load them, else TF Hub's. Sizes are those of the modules' own pages.
+HUB = "https://tfhub.dev/google/imagenet/"
 KAGGLE = "https://www.kaggle.com/models/google/"
-_CACHES: set[str] = set()  # what was set here, so that another home may change it
-
-
-class Known(NamedTuple):
-    """A module that has a name here.
-
-    `size` is the side of the squares that it was trained on; `features`; `megabytes`
-    what comes over the network, roughly: four bytes a parameter; `reported` what others
-    got with it; `older` its address on TF Hub, if that is another one.
-    """
-
-    handle: str
-    size: int
-    features: int
-    megabytes: int
-    reported: str
-    older: str = ""
-
-
-# tensorflow_hub 0.16.1 asks any address for ?tf-hub-format=compressed and knows nothing
-# of Kaggle. tfhub.dev's addresses lead to Kaggle's, which the README of tensorflow/hub
-# on GitHub recommends. They stand here where one was read in projects that load it
-# (version 5 on TF Hub is version 2 there), else TF Hub's. Those, with sizes and
-# features, are from assets/docs/google/models in tensorflow/tfhub.dev on GitHub; for
-# BiT, which takes any size, the size is that of its training.
-# Reported: top-1 accuracies on ImageNet from research/slim in tensorflow/models, from
-# google-research/big_transfer and from EfficientNet's page on TF Hub, the latter two
-# after fine-tuning; those on the dogs are what the original project got.
-KNOWN = {
-    "toy": Known(str(MODULE), 112, 256, 0, "see README.md"),
-    "toy_small": Known(str(SIBLINGS / "small"), 112, 128, 0, "lesson 6"),
-    "toy_young": Known(str(SIBLINGS / "young"), 112, 256, 0, "lesson 6"),
-    "inception_v3": Known(
-        KAGGLE + "inception-v3/TensorFlow2/feature-vector/2",
-        *(299, 2048, 87, "dogs 85 %, ImageNet 78.0 %"),
-        HUB + "imagenet/inception_v3/feature_vector/5",
-    ),
-    "inception_resnet_v2": Known(
-        HUB + "imagenet/inception_resnet_v2/feature_vector/5",
-        *(299, 1536, 217, "dogs 86.1 %, ImageNet 80.4 %"),
-    ),
-    "mobilenet_v2": Known(
-        KAGGLE + "mobilenet-v2/TensorFlow2/100-224-feature-vector/2",
-        *(224, 1280, 9, "ImageNet 71.9 %"),
-        HUB + "imagenet/mobilenet_v2_100_224/feature_vector/5",
-    ),
-    "resnet_v2_50": Known(
-        KAGGLE + "resnet-v2/TensorFlow2/50-feature-vector/2",
-        *(224, 2048, 94, "ImageNet 75.6 %"),
-        HUB + "imagenet/resnet_v2_50/feature_vector/5",
-    ),
-    "efficientnet_v2_s": Known(
-        HUB + "imagenet/efficientnet_v2_imagenet21k_s/feature_vector/2",
-        *(384, 1280, 81, "ImageNet 84.9 %"),
-    ),
-    "bit_m_r50x1": Known(
-        KAGGLE + "bit/TensorFlow2/m-r50x1/1",
-        *(224, 2048, 94, "ImageNet 80.7 %"),
-        HUB + "bit/m-r50x1/1",
-    ),
+MODULES = {  # by name: the folder or address, and the size that it was trained on
+    "toy": (str(toy.MODULE), 112),
+    "toy_small": (str(toy.SIBLINGS / "small"), 112),
+    "toy_young": (str(toy.SIBLINGS / "young"), 112),
+    "toy_random": ("made at first use", 112),
+    "inception_v3": (KAGGLE + "inception-v3/TensorFlow2/feature-vector/2", 299),
+    "inception_resnet_v2": (HUB + "inception_resnet_v2/feature_vector/5", 299),
+    "mobilenet_v2": (KAGGLE + "mobilenet-v2/TensorFlow2/100-224-feature-vector/2", 224),
+    "resnet_v2_50": (KAGGLE + "resnet-v2/TensorFlow2/50-feature-vector/2", 224),
+    "efficientnet_v2_s": (HUB + "efficientnet_v2_imagenet21k_s/feature_vector/2", 384),
+    "bit_m_r50x1": (KAGGLE + "bit/TensorFlow2/m-r50x1/1", 224),
 }
 
 
-class ModuleError(DogtlError):
-    """A module that cannot be had or cannot be used."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Module:
-    """What is known of a module without loading it.
+    """A pretrained network, to be called with squares; TensorFlow waits until then.
 
-    `handle` is what TF Hub loads (a folder or an address); squares must be `size` x
-    `size` pixels, or any size if that is None; a bottleneck has `features` numbers;
-    `stamp` changes when the module's files do.
+    Attributes
+    ----------
+    name : str
+        What was chosen: a known word, a handle or a folder's absolute path.
+    folder : Path
+        Where the SavedModel lies.
+    size : int
+        The side of the squares that it takes, in pixels.
+    n_features : int
+        How many numbers a bottleneck, or feature vector, has.
+    n_parameters : int
+        The number of its weights, all frozen here.
+    multiply_adds : int
+        How many multiplications with an addition one square takes; 0 if the network
+        can't be frozen to count them.
+    fingerprint : str
+        A hash of its files, and `size`.
     """
 
-    handle: str
-    size: int | None
-    features: int
-    stamp: str
+    name: str
+    folder: Path
+    size: int
+    n_features: int
+    n_parameters: int
+    multiply_adds: int
+    fingerprint: str
 
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the bottlenecks of a batch of squares.
 
-def describe(choice: Choice) -> Module:
-    """What is known of the chosen module; it is loaded only the first time.
+        Parameters
+        ----------
+        images : ndarray, float32 [batch, size, size, 3]
+            RGB squares with values from 0 to 1.
 
-    Raises ModuleError if there is no such module or it takes no squares.
-    """
-    _cache_in(choice.home)
-    handle = _handle(choice.module)
-    stamp = _stamp(handle)
-    note = choice.home / "modules" / f"{key(choice.module)}.json"
-    try:
-        known = Module(**json.loads(note.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        known = None
-    if known and stamp is None:  # its files are not here, and perhaps not needed
-        stamp = known.stamp
-    if known is None or (known.handle, known.stamp) != (handle, stamp):
-        fetch_module(handle)
-        known = _inspect(handle, _stamp(handle) or "", choice)
-        with choice.lock(), whole(note) as part:
-            part.write_text(json.dumps(asdict(known), indent=1) + "\n", "utf-8")
-    return known
+        Returns
+        -------
+        ndarray, float32 [batch, n_features]
+            One row a square.
 
+        Raises
+        ------
+        DogtlError
+            If the network fails, or gives something else than one row a square.
+        """
+        network = _load(self.folder, self.fingerprint.partition("-")[0])
+        images = np.asarray(images, dtype=np.float32)
+        try:
+            features = network(images).numpy().astype(np.float32, copy=False)
+        except Exception as error:  # TensorFlow raises a dozen kinds
+            raise DogtlError(
+                f"the module {self.name} fails on squares in the shape"
+                f" {list(images.shape)} ({_reason(error)}): choose another --size, or a"
+                " feature vector that takes batches of any length"
+            ) from error
+        if features.shape != (len(images), self.n_features):
+            raise DogtlError(
+                f"the module {self.name} turns {len(images)} squares into the shape"
+                f" {list(features.shape)}: choose one that gives a row for each"
+            )
+        return features
 
-def input_size(choice: Choice) -> int:
-    """The side of the squares that the chosen module takes, in pixels.
-
-    It is the choice's own size, else the one that the module's signature fixes,
-    else the one in the table of known modules. Raises ModuleError otherwise.
-    """
-    module = describe(choice)
-    if choice.size and module.size and choice.size != module.size:
-        raise ModuleError(
-            f"{choice.module} takes squares of {module.size} pixels, not of"
-            f" {choice.size}: leave --size (or DOGTL_SIZE) out"
+    def __repr__(self) -> str:
+        return (
+            f"{self.label}: {self.size} x {self.size} pixels to"
+            f" {self.n_features} features, {self.n_parameters:,} parameters,"
+            f" {self.multiply_adds:,} multiply-adds"
         )
-    size = choice.size or module.size or trained_size(module.handle)
-    if not size:
-        raise ModuleError(
-            f"{choice.module} takes squares of any size: choose one with --size (or"
-            " DOGTL_SIZE), best the one that it was trained on"
-        )
-    return size
+
+    @property
+    def label(self) -> str:
+        """The last part of the name, for people."""
+        parts = re.split(r"[/\\]", self.name.rstrip("/\\"))
+        return "/".join(parts[-3 if "://" in self.name else -1 :])
+
+
+def load_module(
+    module: str | Path | None = None,
+    size: int | None = None,
+    home: Path | None = None,
+) -> Module:
+    """Return the chosen module.
+
+    A module from an address is downloaded at first use. It's loaded here only the first
+    time, to find out what it takes and gives.
+
+    Parameters
+    ----------
+    module : str or Path, optional
+        A word in `MODULES`, a folder or a handle (an address on TF Hub or Kaggle);
+        unless given ``DOGTL_MODULE``, else ``toy``.
+    size : int, optional
+        The side of the squares in pixels, for a module that takes any; unless given
+        ``DOGTL_SIZE``, else the size it was trained on, for modules in `MODULES`.
+    home : Path, optional
+        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+
+    Returns
+    -------
+    Module
+        The module, callable on a batch of squares.
+
+    Raises
+    ------
+    DogtlError
+        If there is no such module, or it isn't a feature vector of images.
+
+    Examples
+    --------
+    >>> module = dogtl.load_module("toy")
+    >>> module.size, module.n_features
+    (112, 256)
+    >>> module(np.zeros((2, 112, 112, 3), np.float32)).shape
+    (2, 256)
+    """
+    name = choose(module, "DOGTL_MODULE", "toy")
+    home, asked = store.find_home(home), _asked_size(size)
+    folder = _find_folder(name, home)
+    content = _fingerprint(folder)
+    sizes = dict(MODULES.values())  # by handle
+    trained = sizes.get(MODULES.get(name, (name,))[0])
+    key = store.fingerprint(CODE, content, asked, trained)
+    facts = store.load_arrays(home / "modules" / f"{key}.npz")
+    if facts.keys() != FACTS:
+        with _quiet():
+            facts = _inspect(_load(folder, content), name, asked, trained)
+        store.save_arrays(home / "modules" / f"{key}.npz", facts)
+        store.sweep(home / "modules")
+    return Module(name, folder, **facts, fingerprint=f"{content}-{facts['size']}")
+
+
+def import_tensorflow():
+    """Import TensorFlow without the lines that it prints on standard error.
+
+    They come from C++ whatever one sets, so file descriptor 2 leads to a temporary
+    file for that moment. If the import fails its error is raised as usual.
+
+    Returns
+    -------
+    module
+        The Python module ``tensorflow``.
+
+    Examples
+    --------
+    >>> tf = dogtl.import_tensorflow()
+    >>> tf.zeros([2]).numpy()
+    array([0., 0.], dtype=float32)
+    """
+    if "tensorflow" not in sys.modules:
+        with _quiet():
+            import tensorflow as tf
+            import tensorflow_hub  # noqa: F401
+
+            tf.zeros([])  # the first operation has something to say, too
+        tf.get_logger().setLevel("ERROR")  # or its log would end up in notebooks
+    return sys.modules["tensorflow"]
 
 
 @functools.lru_cache(maxsize=1)
-def load(handle: str, stamp: str = "") -> Callable:
-    """Load a module: float32 [batch, size, size, 3] in [0, 1] to [batch, features].
-
-    The last one stays loaded. Raises ModuleError if it cannot be loaded or is not a
-    function of images.
-    """
-    folder = fetch_module(handle)
-    tensorflow()
+def _load(folder: Path, content: str) -> Callable:
+    """Load a network; the last one stays loaded."""
+    import_tensorflow()
     import tensorflow_hub as hub
 
     try:
-        loaded = hub.load(folder)
+        with _quiet():
+            loaded = hub.load(str(folder))
     except Exception as error:  # TF Hub and TensorFlow raise a dozen kinds
-        reason = str(error).strip().split("\n")[0]
-        raise ModuleError(f"{handle} cannot be loaded as a module: {reason}") from error
-    if callable(loaded):
-        return loaded
-    if loaded._is_hub_module_v1:
-        raise ModuleError(
-            f"{handle} is in TF Hub's old format: choose a later version of it, in the"
-            " current format"
+        raise DogtlError(
+            f"{folder} can't be loaded as a module: {_reason(error)}"
+        ) from error
+    if not callable(loaded):
+        raise DogtlError(
+            f"{folder} isn't a module that can be called: choose a feature vector in"
+            " TF Hub's current format (TF2 SavedModel)"
         )
-    raise ModuleError(
-        f"{handle} is no TF2 SavedModel that can be called: choose a feature vector in"
-        " the current format"
-    )
+    return loaded
 
 
-def fetch_module(handle: str) -> str:
-    """The folder that a module lies in; what has an address comes into TF Hub's cache.
-
-    TF Hub would fetch it to the same place, but start over after a cut, wait ten
-    minutes after a kill, never notice a broken cache and print on standard output.
-    Raises ModuleError.
-    """
-    folder = _cached(handle)
-    if folder is None:
-        return handle
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / ".lock")
-    address = f"{handle}{'&' if '?' in handle else '?'}tf-hub-format=compressed"
+def _inspect(
+    network: Callable, name: str, asked: int | None, trained: int | None
+) -> dict[str, int]:
+    """Run a network on one black square; return its size, features and costs."""
+    tf = import_tensorflow()
+    calls = network.__call__.concrete_functions
+    specs = tf.nest.flatten([call.structured_input_signature for call in calls])
+    shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
+    fixed = next((shape[1] for shape in shapes if shape.rank == 4), None)
+    if asked and fixed and asked != fixed:
+        raise DogtlError(
+            f"{name} takes squares of {fixed} pixels, not of {asked}: leave --size (or"
+            " DOGTL_SIZE) out"
+        )
+    size = asked or fixed or trained
+    if not size:
+        raise DogtlError(
+            f"{name} takes squares of any size: choose one with --size (or DOGTL_SIZE),"
+            " best the one that it was trained on"
+        )
     try:
-        fetch_folder(address, folder, lambda: _is_usable(folder), lock)
-    except FetchError as error:
-        raise ModuleError(f"the module cannot be loaded: {error}") from error
-    return str(folder)
+        features = network(tf.zeros([1, size, size, 3]))
+        n_features = len(features[0])
+        if features.shape != [1, n_features] or not n_features:
+            raise ValueError(f"it gives the shape {features.shape}")
+    except Exception as error:  # TensorFlow raises a dozen kinds
+        raise DogtlError(
+            f"{name} can't turn squares of {size} pixels into feature vectors"
+            f" ({_reason(error)}): choose another --size, or a feature vector of images"
+        ) from error
+    return {"size": size, "n_features": n_features, **_costs(network, size)}
 
 
-def trained_size(handle: str) -> int | None:
-    """The size in the table, for a handle in any version and any spelling."""
-    for known in KNOWN.values():
-        if _bare(handle) in {_bare(known.handle), _bare(known.older)}:
-            return known.size
-    return None
-
-
-def costs(network: Callable, size: int) -> dict[str, int]:
-    """What a loaded module costs: `parameters`, and `multiply_adds` for one square."""
-    tf = tensorflow()
+def _costs(network: Callable, size: int) -> dict[str, int]:
+    """Count a network's weights, and its multiply-adds for one square."""
+    tf = import_tensorflow()
     from tensorflow.python.framework import convert_to_constants
 
-    options = tf.compat.v1.profiler.ProfileOptionBuilder
     call = tf.function(lambda image: network(image))
     traced = call.get_concrete_function(tf.TensorSpec([1, size, size, 3]))
-    frozen = convert_to_constants.convert_variables_to_constants_v2(traced)
+    n_parameters = sum(v.shape.num_elements() for v in traced.variables)
+    try:
+        frozen = convert_to_constants.convert_variables_to_constants_v2(traced)
+    except ValueError:  # it writes to its variables, so they are no constants
+        return {"n_parameters": n_parameters, "multiply_adds": 0}
+    options = tf.compat.v1.profiler.ProfileOptionBuilder
     count = options(options.float_operation()).with_empty_output().build()
     profile = tf.compat.v1.profiler.profile(frozen.graph, options=count)
-    parameters = sum(variable.shape.num_elements() for variable in traced.variables)
-    return {"parameters": parameters, "multiply_adds": profile.total_float_ops // 2}
+    multiply_adds = profile.total_float_ops // 2
+    return {"n_parameters": n_parameters, "multiply_adds": multiply_adds}
 
 
-def tensorflow():
-    """Import TensorFlow without the lines that it prints on standard error.
+def _asked_size(size: int | None) -> int | None:
+    asked = os.environ.get("DOGTL_SIZE", "") if size is None else str(size)
+    is_number = re.fullmatch("[1-9][0-9]{0,3}", asked)
+    if asked and not (is_number and int(asked) <= MAX_SIZE):
+        raise DogtlError(
+            f"the size is {asked!r}: give the squares' side in pixels with --size (or"
+            f" DOGTL_SIZE), from 1 to {MAX_SIZE}"
+        )
+    return int(asked) if asked else None
 
-    They come from C++ before any setting is read, so file descriptor 2 leads to a
-    temporary file for that moment; if the import fails its error is raised as usual.
-    """
-    if "tensorflow" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _quiet():
-            import tensorflow
-            import tensorflow_hub  # noqa: F401
-        tensorflow.get_logger().setLevel("ERROR")  # or notebooks would store its news
-    return sys.modules["tensorflow"]
+
+def _find_folder(name: str, home: Path) -> Path:
+    """Return the folder that a module lies in; one from an address is fetched."""
+    if is_word(name) and name not in MODULES:
+        raise DogtlError(
+            f"there is no module called {name!r}: choose {', '.join(MODULES)}, a folder"
+            " (a path holds a /) or a handle"
+        )
+    if name == "toy_random":
+        return toy.pretrain.untrained(home)
+    handle, _ = MODULES.get(name, (name, None))
+    if "://" in handle:
+        address = f"{handle}{'&' if '?' in handle else '?'}tf-hub-format=compressed"
+        folder = f"{slug(handle)}-{store.fingerprint(handle)}"
+        return download.fetch_folder(address, home / "modules" / folder)
+    if not Path(handle).is_dir():
+        raise DogtlError(f"there is no module folder {handle}: give one that exists")
+    return Path(handle)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a hash of a module's files, by name and content; times don't count."""
+    files = sorted(file for file in folder.rglob("[!.]*") if file.is_file())
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return store.fingerprint(names, [store.fingerprint_file(file) for file in files])
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error."""
+    return str(error).strip().split("\n")[0][:200]
 
 
 @contextmanager
@@ -251,96 +330,3 @@ def _quiet() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _handle(module: str) -> str:
-    if is_word(module):
-        if module not in KNOWN:
-            raise ModuleError(
-                f"there is no module called {module!r}: choose {', '.join(KNOWN)}, a"
-                " folder (a path holds a /) or a handle"
-            )
-        return KNOWN[module].handle
-    if "://" not in module and not Path(module).is_dir():
-        raise ModuleError(f"there is no module folder {module}: give one that exists")
-    if "://" in module and re.search(r"classification(/versions)?/\d+/?$", module):
-        raise ModuleError(
-            f"{module} is a classifier: choose the feature vector of the same network"
-        )
-    return module
-
-
-def _bare(handle: str) -> str:
-    """A handle without its version and without Kaggle's optional words."""
-    bare = re.sub(r"/(frameworks|variations|versions)(?=/)", "", handle.lower())
-    return re.sub(r"(/\d+)?/?(\?.*)?$", "", bare)
-
-
-def _cache_in(home: Path) -> None:
-    """Keep TF Hub's cache in the home, unless the user has said where."""
-    if os.environ.get(CACHE, "") in {"", *_CACHES}:
-        _CACHES.add(str(home / "modules" / "tfhub"))
-        os.environ[CACHE] = str(home / "modules" / "tfhub")
-
-
-def _cached(handle: str) -> Path | None:
-    """Where TF Hub keeps what comes from an address."""
-    if not handle.startswith(("http://", "https://")):
-        return None
-    cache = os.environ.get(CACHE) or os.path.join(
-        tempfile.gettempdir(), "tfhub_modules"
-    )
-    return Path(cache, hashlib.sha1(handle.encode()).hexdigest())
-
-
-def _is_usable(folder: Path) -> bool:
-    """Whether a module in the cache has its files; TF Hub itself leaves no list."""
-    if manifest(folder):
-        return is_whole(folder)
-    variables = folder.glob("variables/variables.*")
-    return (folder / "saved_model.pb").exists() and len(list(variables)) > 1
-
-
-def _stamp(handle: str) -> str | None:
-    """What changes when a module's files do; None if they are not here."""
-    if "://" in handle:
-        folder = _cached(handle)
-        here = folder and is_whole(folder)
-        return digest(manifest(folder)["files"]) if here else None
-    files = sorted(file for file in Path(handle).rglob("*") if file.is_file())
-    stats = [(file.relative_to(handle).as_posix(), file.stat()) for file in files]
-    return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-
-
-def _inspect(handle: str, stamp: str, choice: Choice) -> Module:
-    """Load a module, read its input size off its signature and try it on nothing."""
-    network, tf = load(handle, stamp), tensorflow()
-    shapes = [
-        spec.shape
-        for function in network.__call__.concrete_functions
-        for spec in tf.nest.flatten(function.structured_input_signature)
-        if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 4
-    ]
-    if not shapes or shapes[0][3] not in (3, None):
-        raise ModuleError(
-            f"{handle} takes no RGB images: choose a feature vector of images"
-        )
-    size = shapes[0][1]
-    side = size or choice.size or trained_size(handle) or 224
-    try:
-        vector = network(tf.zeros([1, side, side, 3]))
-    except Exception as error:  # TensorFlow raises a dozen kinds
-        raise ModuleError(
-            f"{handle} cannot take squares of {side} pixels: choose another --size or"
-            " a feature vector of square float32 images"
-        ) from error
-    if not tf.is_tensor(vector) or vector.shape.rank != 2:
-        raise ModuleError(
-            f"{handle} gives no feature vector: choose a module that does"
-        )
-    features = int(vector.shape[1])
-    if features in (1000, 1001):  # no more than a hint: vectors have such lengths too
-        log.warning(
-            "%s gives %d numbers, as ImageNet's classifiers do", handle, features
-        )
-    return Module(handle, size, features, stamp)

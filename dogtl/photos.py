@@ -1,165 +1,233 @@
-"""Step 0, photos: find them, list them and read any of them as RGB."""
+"""Photos: find them, list them, and read any of them as an upright RGB image."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
-import shutil
+import stat
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dogtl.choices import (
-    Choice,
-    DogtlError,
-    digest,
-    find_root,
-    is_word,
-    log,
-    progress,
-)
-from dogtl.fetch import FetchError, fetch_folder, local_path, manifest
+from dogtl import download, store
+from dogtl.base import DogtlError, choose, is_word, progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SPLITS = {
     "train": ("train",),
     "valid": ("valid", "validation", "val"),
     "test": ("test",),
 }
-WORDS = ("kennel", "dogs")
-DRAWN_BY = ("brush.py", "scenery.py", "kennel.py")
 DOGS = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
-PUBLISHED = {"train": 6680, "valid": 835, "test": 836, "breeds": 133}  # in DOGS
+# Without a list Pillow would hand EPS files to Ghostscript, a program.
+FORMATS = "JPEG PNG WEBP AVIF GIF TIFF BMP PPM JPEG2000 TGA".split()  # noqa: SIM905
+
+TOY = Path(__file__).with_name("toy")
+DRAWN_BY = [str(TOY / f"{name}.py") for name in ("brush", "scenery", "kennel")]
+KENNEL = f"kennel-{store.code_version(*DRAWN_BY, 'pillow', 'numpy')}"
 
 
-class PhotosError(DogtlError):
-    """Photos that cannot be used as they are."""
+class UnreadablePhoto(DogtlError):
+    """A photo whose bytes are no image; the message says why."""
 
 
-class UnreadablePhoto(PhotosError):
-    """One photo that cannot be read; the message says why."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Photos:
-    """A folder of photos, laid out as train|valid|test / breed / file.
+    """Photos, laid out as train|valid|test / breed / file.
 
-    `breeds` are the folders in train, sorted. `stamps` gives for each split the
-    photos' paths relative to `folder`, sorted, each with its size in bytes and its
-    modification time in nanoseconds. `left_out` gives for each split what lies in the
-    wrong place, with the reason.
+    Attributes
+    ----------
+    name : str
+        What was chosen: ``kennel``, ``dogs`` or the folder's absolute path.
+    folder : Path
+        The folder that holds the splits.
+    breeds : list of str
+        The classes: the names of the folders in train, sorted.
+    paths : dict of str to list of Path
+        The photos of each split (``train``, ``valid``, ``test``), sorted.
+    labels : dict of str to ndarray, int64 [photos]
+        Each photo's breed, as an index into `breeds`.
+    skipped : dict of str to dict of Path to str
+        What can't be used in each split, with the reason.
     """
 
+    name: str
     folder: Path
     breeds: list[str]
-    stamps: dict[str, dict[str, tuple[int, int]]]
-    left_out: dict[str, dict[str, str]]
+    paths: dict[str, list[Path]]
+    labels: dict[str, np.ndarray]
+    skipped: dict[str, dict[Path, str]]
 
-
-def find_photos(choice: Choice) -> Photos:
-    """The chosen photos, listed. Kennel and dogs are drawn or fetched at first use.
-
-    Raises PhotosError for an unknown word, for a folder that makes no sense and for
-    dogs that cannot be fetched.
-    """
-    if not is_word(choice.photos):
-        return list_photos(Path(choice.photos))
-    if choice.photos not in WORDS:
-        raise PhotosError(
-            f"there are no photos called {choice.photos!r}: choose {' or '.join(WORDS)}"
-            " or a folder (a path holds a /, as in ./mine)"
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{len(paths)} {split}" for split, paths in self.paths.items()
         )
-    if choice.photos == "kennel":
-        return list_photos(_drawn_kennel(choice))
-    photos = list_photos(_fetched_dogs(choice))
-    _compare_with_published(photos)
+        n_skipped = sum(map(len, self.skipped.values()))
+        return f"{counts} photos, {len(self.breeds)} breeds, {n_skipped} skipped"
+
+    def _repr_html_(self) -> str:
+        rows = [("split", "photos", "skipped")]
+        for split, paths in self.paths.items():
+            rows.append((split, len(paths), len(self.skipped[split])))
+        cells = ("".join(f"<td>{cell}</td>" for cell in row) for row in rows)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def load_photos(photos: str | Path | None = None, home: Path | None = None) -> Photos:
+    """Return the chosen photos, listed; no photo is opened.
+
+    The kennel is drawn at first use, the dogs are fetched.
+
+    Parameters
+    ----------
+    photos : str or Path, optional
+        ``kennel`` (the drawn photos), ``dogs`` (Udacity's 133 breeds) or a folder;
+        unless given ``DOGTL_PHOTOS``, else ``kennel``.
+    home : Path, optional
+        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+
+    Returns
+    -------
+    Photos
+        Paths, breeds and labels by split.
+
+    Raises
+    ------
+    DogtlError
+        If the word is unknown, the folder isn't laid out like this, or the dogs can't
+        be fetched.
+
+    Examples
+    --------
+    >>> photos = dogtl.load_photos("kennel")
+    >>> photos
+    480 train, 120 valid, 240 test photos, 12 breeds, 0 skipped
+    >>> photos.paths["test"][0].parent.name
+    '001.Afghan_hound'
+    """
+    name = choose(photos, "DOGTL_PHOTOS", "kennel")
+    if not is_word(name):
+        return list_photos(Path(name), name)
+    if name == "kennel":
+        return list_photos(_draw_kennel(store.find_home(home)), name)
+    if name == "dogs":
+        return list_photos(_fetch_dogs(store.find_home(home)), name)
+    raise DogtlError(
+        f"there are no photos called {name!r}: choose kennel, dogs or a folder (a path"
+        " holds a /, as in ./mine)"
+    )
+
+
+def list_photos(folder: Path, name: str) -> Photos:
+    """Return the photos in train|valid|test / breed / file, without opening any.
+
+    Hidden files are passed over. Raises DogtlError, in one sentence, if a split is
+    missing or empty, if train has fewer than two breeds, or if another split has a
+    breed that train lacks.
+    """
+    if not folder.is_dir():
+        raise DogtlError(f"there is no folder {folder}: give one that holds train/")
+    folders = {split: _split_folder(folder, split) for split in SPLITS}
+    breeds = [
+        entry.name for entry in _visible(folders["train"]) if os.path.isdir(entry)
+    ]
+    if len(breeds) < 2:
+        raise DogtlError(
+            f"{folders['train']} holds {len(breeds)} breed folder(s): put the photos of"
+            " at least two breeds there, a folder each"
+        )
+    numbers = {breed: number for number, breed in enumerate(breeds)}
+    photos = Photos(name, folder, breeds, {}, {}, {})
+    for split, place in folders.items():
+        paths, skipped = _list_split(place, breeds)
+        labels = [numbers[path.parent.name] for path in paths]
+        photos.paths[split], photos.skipped[split] = paths, skipped
+        photos.labels[split] = np.array(labels, dtype=np.int64)
+        empty = [place / breed for breed in breeds if numbers[breed] not in labels]
+        if not paths or (empty and split == "train"):
+            raise DogtlError(
+                f"{empty[0] if paths else place} holds no photos: put some there"
+            )
     return photos
 
 
-def list_photos(folder: Path) -> Photos:
-    """List the photos in train|valid|test / breed / file, without opening any.
+def read_photo(path: str | Path, short_side: int | None = None) -> Image:
+    """Return a photo as an RGB image, upright.
 
-    Hidden files are passed over. Raises PhotosError, in one sentence, if a split
-    is missing or empty, if train has fewer than two breeds, or if another split
-    has a breed that train lacks.
-    """
-    if not folder.is_dir():
-        raise PhotosError(f"there is no folder {folder}: give one that holds train/")
-    homes = {split: _split_folder(folder, split) for split in SPLITS}
-    breeds = [entry.name for entry in _visible(homes["train"]) if entry.is_dir()]
-    if len(breeds) < 2:
-        raise PhotosError(
-            f"{homes['train']} holds {len(breeds)} breed folder(s): put the photos of"
-            " at least two breeds there, a folder each"
-        )
-    stamps: dict[str, dict] = {split: {} for split in SPLITS}
-    left_out: dict[str, dict] = {split: {} for split in SPLITS}
-    for split, home in homes.items():
-        for entry in _visible(home):
-            prefix = f"{home.name}/{entry.name}"
-            if not entry.is_dir():
-                left_out[split][prefix] = "it lies in no breed's folder"
-            elif entry.name not in breeds:
-                raise PhotosError(
-                    f"{home} holds a breed that train lacks, {entry.name}:"
-                    " add it to train or take it away"
-                )
-            else:
-                _list_breed(entry.path, prefix, stamps[split], left_out[split])
-    empty = set(breeds) - {path.split("/")[1] for path in stamps["train"]}
-    bare = [homes["train"] / breed for breed in sorted(empty)]
-    bare += [homes[split] for split in SPLITS if not stamps[split]]
-    if bare:
-        raise PhotosError(f"{bare[0]} holds no photos: put some there")
-    return Photos(folder, breeds, stamps, left_out)
+    The EXIF orientation is applied, transparency is laid on white, 16-bit greys are
+    scaled to 8 bits, and only the first of several frames is used.
 
+    Parameters
+    ----------
+    path : str or Path
+        A file in any common image format.
+    short_side : int, optional
+        A JPEG may be decoded smaller, down to this many pixels, which is much faster.
 
-def read_photo(source: Path, short_side: int | None = None):
-    """Read any photo that Pillow reads as an RGB image (PIL, uint8), upright.
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB: uint8 [height, width, 3] as an array.
 
-    The EXIF orientation is applied, alpha is laid on white, 16-bit and float greys
-    are scaled to 8 bits, and of several frames the first is taken. With
-    `short_side` a JPEG may be decoded smaller, down to that many pixels, which is
-    much faster. Raises UnreadablePhoto.
+    Raises
+    ------
+    OSError
+        If the file can't be opened.
+    UnreadablePhoto
+        If it isn't an image.
+
+    Examples
+    --------
+    >>> photos = dogtl.load_photos("kennel")
+    >>> image = dogtl.read_photo(photos.paths["test"][0])
+    >>> image.mode, image.size
+    ('RGB', (584, 439))
     """
     from PIL import Image, UnidentifiedImageError
 
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it isn't a file")
+    Image.init()  # which finds the formats that this Pillow knows
+    known = [name for name in FORMATS if name in Image.OPEN]  # AVIF since Pillow 11.3
     try:
-        with Image.open(source) as image:
+        data = Path(path).read_bytes()
+        with Image.open(io.BytesIO(data), formats=known) as image:
             if short_side:
                 image.draft(None, (short_side, short_side))
-            image.load()  # a TIFF turns itself upright then
+            image.load()
             return _to_rgb(_upright(image))
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "there isn't enough memory for it") from None
     except UnidentifiedImageError:
-        raise UnreadablePhoto("it is not an image that Pillow can read") from None
+        raise UnreadablePhoto("it isn't an image that Pillow can read") from None
     except Exception as error:  # decoders raise nearly anything on broken files
-        reason = getattr(error, "strerror", None) or str(error)
-        reason = " ".join(reason.split()) or type(error).__name__
+        if getattr(error, "errno", None):  # it's the file that can't be read
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadablePhoto(reason) from error
 
 
-def _upright(image):
+def _upright(image: Image) -> Image:
     """Turn an image as its EXIF orientation says; broken EXIF data turns nothing."""
-    from PIL.Image import Transpose as Turn
+    from PIL import ImageOps
 
-    mirrored = (Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM)
-    on_its_side = (Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90)
-    turns = dict(enumerate(mirrored + on_its_side, start=2))
     try:
-        turn = turns.get(image.getexif().get(274))
+        return ImageOps.exif_transpose(image)
     except Exception:  # the pixels are fine all the same
         return image
-    return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image):
+def _to_rgb(image: Image) -> Image:
     from PIL import Image
 
-    if image.mode[0] in "IF":  # 16-bit, 32-bit and float greys: Pillow would clip them
-        grey = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0)
-        tops = (1, 255, 65535) if image.mode == "F" else (65535,)
-        top = next((top for top in tops if grey.max() <= top), grey.max())
-        image = Image.fromarray((grey.clip(0) * 255 / top + 0.5).astype(np.uint8))
+    if image.mode.startswith("I"):  # 16-bit greys: Pillow would clip them
+        grey = np.asarray(image, dtype=np.float64).clip(0, 65535)
+        image = Image.fromarray((grey / 257 + 0.5).astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -168,66 +236,30 @@ def _to_rgb(image):
     return image
 
 
-def _drawn_kennel(choice: Choice) -> Path:
-    """The kennel's folder in the home; drawn at first use, and again by other code.
-
-    Drawing that was cut off goes on, in a folder beside, which then takes its place.
-    """
-    folder = choice.home / "photos" / "kennel"
-    sources = [Path(__file__).with_name("toy") / name for name in DRAWN_BY]
-    recipe = digest([source.read_text("utf-8") for source in sources])
-    unfinished = folder.with_name(f"kennel-{recipe}.part")
-    note = "drawn-by.txt"
-    if not _says(folder / note, recipe):
+def _draw_kennel(home: Path) -> Path:
+    """Draw the kennel where it isn't there; whatever is drawn already stays."""
+    folder = home / "photos" / KENNEL
+    finished = folder / ".finished"
+    if not finished.exists():
         from dogtl.toy.kennel import draw_kennel
 
-        with choice.lock():
-            if not _says(folder / note, recipe):  # another process may have drawn it
-                draw_kennel(unfinished, progress=partial(progress, what="kennel"))
-                (unfinished / note).write_text(recipe, "utf-8")
-                shutil.rmtree(folder, ignore_errors=True)
-                unfinished.replace(folder)
+        draw_kennel(folder, progress=progress)
+        store.sweep(folder)
+        store.atomic_write(finished, b"")
     return folder
 
 
-def _says(note: Path, text: str) -> bool:
-    return note.exists() and note.read_text("utf-8") == text
-
-
-def _fetched_dogs(choice: Choice) -> Path:
-    """The dogs' folder in the home, fetched at first use; the user's own if given."""
-    given = os.environ.get("DOGTL_DOGS_URL") or ""
-    own = local_path(given) if given else None
-    if own:
-        own = find_root(Path.cwd()) / own.expanduser()
-        given = str(own)
-        if own.is_dir():
-            return own
-    folder = choice.home / "photos" / "dogs"
-
-    def is_fetched() -> bool:  # whatever came in a home from elsewhere will do
-        made_from = manifest(folder)
-        if own and own.exists() and own.stat().st_size != made_from.get("archive"):
-            return False
-        return bool(made_from) and given in ("", made_from["source"])
-
-    try:
-        fetch_folder(given or DOGS, folder, is_fetched, choice.lock())
-    except FetchError as error:
-        raise PhotosError(str(error)) from error
-    return folder
-
-
-def _compare_with_published(photos: Photos) -> None:
-    here = {split: len(files) for split, files in photos.stamps.items()}
-    here["breeds"] = len(photos.breeds)
-    other = [
-        f"{here[what]:,} {what} instead of {number:,}"
-        for what, number in PUBLISHED.items()
-        if here[what] != number
-    ]
-    if other:
-        log.warning("these are not the dogs as published: %s", ", ".join(other))
+def _fetch_dogs(home: Path) -> Path:
+    """Fetch Udacity's dogs, or what ``DOGTL_DOGS_URL`` names: an address or a path."""
+    given = choose(None, "DOGTL_DOGS_URL", DOGS)
+    if "://" not in given:
+        given = os.path.abspath(given)  # mine.zip is no word, but a path
+    if os.path.isdir(given):
+        return Path(given)
+    facts = os.stat(given) if os.path.isfile(given) else None
+    stamp = [facts.st_size, facts.st_mtime_ns] if facts else []
+    name = "dogs" if given == DOGS else f"dogs-{store.fingerprint(given, stamp)}"
+    return download.fetch_folder(given, home / "photos" / name)
 
 
 def _split_folder(folder: Path, split: str) -> Path:
@@ -236,25 +268,31 @@ def _split_folder(folder: Path, split: str) -> Path:
         return found[0]
     names = " or ".join(SPLITS[split])
     if found:
-        raise PhotosError(f"{folder} holds more than one of {names}: keep one of them")
-    raise PhotosError(f"{folder} holds no folder {names}: put the {split} photos there")
+        raise DogtlError(f"{folder} holds more than one of {names}: keep one of them")
+    raise DogtlError(f"{folder} holds no folder {names}: put the {split} photos there")
 
 
-def _visible(folder: Path) -> list[os.DirEntry]:
+def _list_split(folder: Path, breeds: list[str]) -> tuple[list[Path], dict[Path, str]]:
+    """Return the photos in the breeds' folders, and what lies in the wrong place."""
+    paths, skipped = [], {}
+    for entry in _visible(folder):
+        if not os.path.isdir(entry):
+            skipped[Path(entry)] = "it isn't inside a breed's folder"
+            continue
+        if entry.name not in breeds:
+            raise DogtlError(
+                f"{folder} holds a breed that train lacks, {entry.name}: add it to"
+                " train or take it away"
+            )
+        for photo in _visible(entry):
+            if os.path.isfile(photo):
+                paths.append(Path(photo))
+            else:
+                skipped[Path(photo)] = "it isn't a file in the breed's folder"
+    return paths, skipped
+
+
+def _visible(folder: os.PathLike) -> list[os.DirEntry]:
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
     return sorted(shown, key=lambda entry: entry.name)
-
-
-def _list_breed(folder: str, prefix: str, stamps: dict, left_out: dict) -> None:
-    for entry in _visible(Path(folder)):
-        path = f"{prefix}/{entry.name}"
-        try:
-            stat = entry.stat()
-        except OSError as error:  # a link to nowhere
-            left_out[path] = error.strerror or "it cannot be opened"
-            continue
-        if entry.is_file():
-            stamps[path] = (stat.st_size, stat.st_mtime_ns)
-        else:
-            left_out[path] = "it is no file: photos lie in the breed's folder itself"

@@ -2,212 +2,205 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import json
+import os
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dogtl.choices import Choice, digest, log, progress, whole
-from dogtl.modules import input_size
-from dogtl.photos import Photos, PhotosError, UnreadablePhoto, find_photos, read_photo
+from dogtl import photos as photos_step
+from dogtl import store
+from dogtl.base import DogtlError, log, progress, slug
+from dogtl.photos import Photos, UnreadablePhoto, read_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-JOURNAL = "squares.jsonl"
+CODE = store.code_version(__file__, photos_step.__file__, "pillow")
 
 
-@dataclass(frozen=True)
-class Squares:
-    """All photos as squares of `size` x `size` pixels, JPEGs under `folder`.
+@dataclass(frozen=True, eq=False, repr=False)
+class Squares(Photos):
+    """The readable photos, and their squares.
 
-    `paths` lists for each split the photos, relative to `photos`; `square_of` names
-    a photo's square. `left_out` gives for each split the photos that could not be
-    used, with the reason. A split's stamp in `stamps` changes when its photos do.
+    The attributes of `Photos` are here too, less the photos that can't be read, which
+    are in `skipped`.
+
+    Attributes
+    ----------
+    size : int
+        The squares' side in pixels.
+    files : dict of str to list of Path
+        The squares of each split: JPEGs, in the order of `paths`.
     """
 
-    folder: Path
-    photos: Path
     size: int
-    breeds: list[str]
-    paths: dict[str, list[str]]
-    left_out: dict[str, dict[str, str]]
-    stamps: dict[str, str]
+    files: dict[str, list[Path]]
 
-    def square_of(self, path: str) -> Path:
-        """The file of a photo's square."""
-        return self.folder / square_name(path)
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{len(self.paths[split])} {split}" for split in self.paths)
-        n_left_out = sum(map(len, self.left_out.values()))
+    def __repr__(self) -> str:
         return (
-            f"{counts} squares of {self.size} x {self.size} pixels,"
-            f" {len(self.breeds)} breeds, {n_left_out} left out"
+            super()
+            .__repr__()
+            .replace("photos", f"squares of {self.size} x {self.size} pixels")
         )
 
 
-def make_square(image: Image, size: int) -> Image:
-    """Cut an image to its centre square and downsample that to `size` x `size`.
+def make_square(photo: Image, size: int) -> Image:
+    """Return the centre square of an image, downsampled to `size` x `size` pixels.
 
-    Takes and gives a PIL image. If an odd number of pixels must go, one more goes
-    on the right or at the bottom. Lanczos filtering, so that fine patterns blur
-    instead of turning into coarse ones; images that are too small are enlarged.
+    If an odd number of pixels must go, one more goes on the right or at the bottom.
+    Lanczos filtering blurs patterns that are too fine instead of turning them into
+    coarse ones. Images that are too small are enlarged.
+
+    Parameters
+    ----------
+    photo : PIL.Image.Image
+        An image of any shape.
+    size : int
+        The square's side in pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Of the same mode as `photo`.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> dogtl.make_square(Image.new("RGB", (640, 480)), 112).size
+    (112, 112)
     """
     from PIL.Image import Resampling
 
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
     box = (left, top, left + side, top + side)
-    return image.resize((size, size), Resampling.LANCZOS, box, reducing_gap=3.0)
+    return photo.resize((size, size), Resampling.LANCZOS, box, reducing_gap=3.0)
 
 
-def square_jpeg(photo: Path, size: int) -> bytes:
-    """A photo's square as the bytes of a JPEG: quality 95, full colour resolution.
+def square_jpeg(path: str | Path, size: int) -> bytes:
+    """Return the square of a photo's file as the bytes of a JPEG.
 
-    Raises UnreadablePhoto.
+    Its quality is 95, with full colour resolution. Raises what `read_photo` does.
     """
-    image = make_square(read_photo(photo, short_side=2 * size), size)
+    square = make_square(read_photo(path, short_side=2 * size), size)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95, subsampling="4:4:4")
+    square.save(buffer, "JPEG", quality=95, subsampling="4:4:4")
     return buffer.getvalue()
 
 
-def square_name(path: str) -> str:
-    """The path of a photo's square: a.jpg stays, a.png becomes a.png.jpg.
+def square(photos: Photos, size: int, home: Path | None = None) -> Squares:
+    """Make the squares of all photos that aren't there yet, on all cores.
 
-    No two photos share one: names with several dots get a suffix too, those with none
-    get another.
+    Photos that can't be read are skipped and named in a warning.
+
+    Parameters
+    ----------
+    photos : Photos
+        As `load_photos` returns them.
+    size : int
+        The squares' side in pixels: the module's `size`.
+    home : Path, optional
+        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+
+    Returns
+    -------
+    Squares
+        The squares' files by split.
+
+    Raises
+    ------
+    DogtlError
+        If a split has no photo that can be read.
+
+    Examples
+    --------
+    >>> dogtl.square(dogtl.load_photos("kennel"), 112)
+    480 train, 120 valid, 240 test squares of 112 x 112 pixels, 12 breeds, 0 skipped
     """
-    stem, dot, suffix = path.rpartition("/")[2].partition(".")
-    if dot and suffix == "jpg":
-        return path
-    return f"{path}.jpg" if dot else f"{path}.jpeg"
-
-
-def square(choice: Choice) -> Squares:
-    """Make the squares of all chosen photos that are not there yet, on all cores.
-
-    Photos that cannot be read are named in a warning and left out. Raises
-    PhotosError if a split has no readable photo, or at the first unreadable one if
-    the choice is strict.
-    """
-    photos = find_photos(choice)
-    size = input_size(choice)
-    folder = choice.folder("squares", size, module=False)
-    done = _read_journal(folder)
-    if _is_complete(photos, folder, done):
-        log.info("squares: nothing to do")
-    else:
-        with choice.lock():
-            done = _make_squares(photos, folder, size, choice.strict)
-    squares = _collect(photos, folder, size, done)
-    _name_left_out(squares, choice.strict)
+    home = store.find_home(home)
+    squares = Squares(photos.name, photos.folder, photos.breeds, {}, {}, {}, size, {})
+    for split, paths in photos.paths.items():
+        files = [_square_file(path, size, home) for path in paths]
+        reasons = _make_missing(paths, files, size, split)
+        kept = [i for i, reason in enumerate(reasons) if not reason]
+        squares.paths[split] = [paths[i] for i in kept]
+        squares.files[split] = [files[i] for i in kept]
+        squares.labels[split] = photos.labels[split][kept]
+        unread = {paths[i]: reason for i, reason in enumerate(reasons) if reason}
+        squares.skipped[split] = photos.skipped[split] | unread
+        for path, reason in squares.skipped[split].items():
+            log.warning("skipped %s: %s", path.relative_to(photos.folder), reason)
+        lost = set(photos.labels[split].tolist()) - set(squares.labels[split].tolist())
+        if not kept or (split == "train" and lost):
+            breed = f" of {photos.breeds[min(lost)]}" if kept else ""
+            raise DogtlError(
+                f"{photos.folder} has no {split} photo{breed} that can be read"
+            )
     return squares
 
 
-def _make_squares(photos: Photos, folder: Path, size: int, strict: bool) -> dict:
-    """Make what is missing; each finished photo adds a line to the journal."""
-    done = _read_journal(folder)  # again: another process may have had the lock
-    wanted = _wanted(photos)
-    done = {
-        p: entry for p, entry in done.items() if _is_current(p, entry, wanted, folder)
-    }
-    _tidy(folder, {square_name(path) for path in done})
-    todo = [path for path in wanted if path not in done]
+def _square_file(path: Path, size: int, home: Path) -> Path:
+    """Return where a photo's square lies.
 
-    def work(path: str) -> tuple[str, str | None]:
-        try:
-            jpeg = square_jpeg(photos.folder / path, size)
-            with whole(folder / square_name(path)) as part:
-                part.write_bytes(jpeg)
-        except UnreadablePhoto as error:
-            return path, str(error)
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            return path, "its name leaves no room for the name of its square"
-        return path, None
-
-    _write_journal(folder, done)
-    with (
-        open(folder / JOURNAL, "a", encoding="utf-8") as journal,
-        warnings.catch_warnings(action="ignore"),  # Pillow's, about odd metadata
-        ThreadPool() as pool,
-    ):
-        results = pool.imap_unordered(work, todo)
-        for path, error in progress(results, len(wanted), "squares", len(done)):
-            done[path] = (*wanted[path], error)
-            journal.write(json.dumps([path, *done[path]]) + "\n")
-            journal.flush()
-            if error and strict:
-                raise PhotosError(f"{photos.folder / path} cannot be used: {error}")
-    _write_journal(folder, {path: done[path] for path in wanted})
-    return done
-
-
-def _wanted(photos: Photos) -> dict[str, tuple[int, int]]:
-    return {path: s for split in photos.stamps.values() for path, s in split.items()}
-
-
-def _is_current(path: str, entry: tuple, wanted: dict, folder: Path) -> bool:
-    *stamp, error = entry
-    made = error or (folder / square_name(path)).exists()
-    return bool(made) and wanted.get(path) == tuple(stamp)
-
-
-def _is_complete(photos: Photos, folder: Path, done: dict) -> bool:
-    wanted = _wanted(photos)
-    return done.keys() == wanted.keys() and all(
-        _is_current(path, entry, wanted, folder) for path, entry in done.items()
-    )
-
-
-def _tidy(folder: Path, keep: set[str]) -> None:
-    """Take away squares of photos that are gone or changed, and unfinished files."""
-    for file in [file for file in folder.rglob("*") if file.is_file()]:
-        if file.name != JOURNAL and file.relative_to(folder).as_posix() not in keep:
-            file.unlink()
-
-
-def _read_journal(folder: Path) -> dict[str, tuple]:
+    The hash in its name is of the photo's path, size and time; of photos in the home
+    it's the path there, so that a home can be carried elsewhere.
+    """
     try:
-        lines = (folder / JOURNAL).read_text("utf-8").split("\n")[:-1]
-        return {path: tuple(entry) for path, *entry in map(json.loads, lines)}
-    except (OSError, ValueError):
-        return {}
+        facts = os.stat(path)
+        stamp = [facts.st_size, facts.st_mtime_ns]
+    except OSError:  # it's gone
+        stamp = []
+    place = str(path).removeprefix(f"{home}{os.sep}")
+    file = f"{slug(path.stem)}-{store.fingerprint([CODE, place, stamp])}.jpg"
+    return Path(home, "squares", str(size), slug(path.parent.name), file)
 
 
-def _write_journal(folder: Path, done: dict[str, tuple]) -> None:
-    lines = [json.dumps([path, *entry]) + "\n" for path, entry in done.items()]
-    with whole(folder / JOURNAL) as part:
-        part.write_text("".join(lines), "utf-8")
+def _make_missing(
+    paths: list[Path], files: list[Path], size: int, split: str
+) -> list[str]:
+    """Make the squares that aren't there; return for each why not, or ""."""
+    reasons = [_known_reason(file) for file in files]
+    todo = [i for i, reason in enumerate(reasons) if reason is None]
+    if not todo:
+        log.info("%s squares: nothing to do", split)
+        return reasons
+    jobs = [(paths[i], files[i], size) for i in todo]
+    with warnings.catch_warnings(action="ignore"), ThreadPool() as pool:
+        made = progress(pool.imap(_make, jobs), len(jobs), f"{split} squares")
+        for i, reason in zip(todo, made, strict=True):
+            reasons[i] = reason
+    store.sweep(files[0].parents[1])
+    return reasons
 
 
-def _collect(photos: Photos, folder: Path, size: int, done: dict) -> Squares:
-    paths, left_out, stamps = {}, {}, {}
-    for split, files in photos.stamps.items():
-        unread = {path: done[path][-1] for path in files if done[path][-1]}
-        left_out[split] = photos.left_out[split] | unread
-        paths[split] = [path for path in files if path not in unread]
-        stamps[split] = digest(photos.breeds, size, files, left_out[split])
-    return Squares(folder, photos.folder, size, photos.breeds, paths, left_out, stamps)
+def _known_reason(file: Path) -> str | None:
+    """Return "" if a square is there, why there is none, or None if nobody tried."""
+    with suppress(OSError):
+        if os.stat(file).st_size:
+            return ""
+    with suppress(OSError, ValueError):
+        return file.with_suffix(".txt").read_text("utf-8") or None
+    return None
 
 
-def _name_left_out(squares: Squares, strict: bool) -> None:
-    left_out = {
-        p: why for split in squares.left_out.values() for p, why in split.items()
-    }
-    for path, reason in left_out.items():
-        if strict:
-            raise PhotosError(f"{squares.photos / path} cannot be used: {reason}")
-        log.warning("left out %s: %s", path, reason)
-    if left_out:
-        log.warning("%d photos left out", len(left_out))
-    for split, paths in squares.paths.items():
-        if not paths:
-            raise PhotosError(f"{squares.photos} has no {split} photo that can be read")
+def _make(job: tuple[Path, Path, int]) -> str:
+    """Make one square; return why there is none, or "".
+
+    The reason is stored only if the photo's bytes are to blame: a missing permission
+    may be given later.
+    """
+    path, file, size = job
+    try:
+        jpeg = square_jpeg(path, size)
+    except OSError as error:
+        return error.strerror or str(error)
+    except UnreadablePhoto as error:
+        reason = str(error).encode("utf-8", "replace")
+        store.atomic_write(file.with_suffix(".txt"), reason)
+        return str(error)
+    store.atomic_write(file, jpeg)
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base
 
+from dogtl.store import atomic_write
 from dogtl.toy.brush import Dog, draw_photo, vary
 
 ORIENTATION = Base.Orientation
+DRAWN = 946_684_800  # seconds since 1970: the first moment of 2000
 
 WHITE, CREAM, TAN, RED = (246, 242, 234), (232, 208, 164), (198, 138, 82), (168, 92, 48)
 BLACK, GREY, LIVER, FAWN = (62, 57, 60), (128, 128, 134), (112, 68, 46), (214, 176, 128)
@@ -170,17 +173,19 @@ def draw_one(relative_path: str, seed: int = 0) -> tuple[Image.Image, Image.Imag
 
 
 def write(folder: Path, photo: Photo) -> None:
-    """Draw one photo into its place, if it is not there; the file appears whole."""
-    path, exif = folder / photo.path, Image.Exif()
+    """Draw one photo into its place, if it isn't there; the file appears whole.
+
+    All have one fixed time: it is part of the names of their squares, which are then
+    the same in every home.
+    """
+    path, exif, buffer = folder / photo.path, Image.Exif(), io.BytesIO()
     if path.exists():
         return
     image, _, way = stored(photo)
     if way != 1:
         exif[ORIENTATION] = way
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    image.save(beside, "JPEG", quality=90, exif=exif)
-    beside.replace(path)
+    image.save(buffer, "JPEG", quality=90, exif=exif)
+    atomic_write(path, buffer.getvalue(), modified=DRAWN)
 
 
 def draw_kennel(
@@ -191,12 +196,12 @@ def draw_kennel(
 ) -> None:
     """Draw the photos of the kennel of a seed that a folder does not hold yet.
 
-    `progress`, if given, wraps the photos as they are done, as `tqdm` does:
-    `progress(iterable, total=n)`. The files do not depend on `workers`, the number of
-    threads (as many as there are cores unless given).
+    `progress`, if given, wraps the photos as they are done, as `dogtl.base.progress`
+    does: `progress(iterable, n, "kennel")`. The files do not depend on `workers`, the
+    number of threads (as many as there are cores unless given).
     """
     photos = photo_list(seed)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         done = pool.map(partial(write, Path(folder)), photos)
-        for _ in progress(done, total=len(photos)) if progress else done:
+        for _ in progress(done, len(photos), "kennel") if progress else done:
             pass

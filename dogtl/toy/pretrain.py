@@ -1,7 +1,8 @@
 """Make the toy module: a small network that learns to tell imaginary species apart.
 
-It draws photos of species that no breed is near (see `law`), trains the network to
-name the species and to guess their build, and exports it without these two answers.
+It draws photos of species that no breed is near (see `minimum_distance`), trains the
+network to name the species and to predict their build, and exports it without these
+two heads.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,15 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from dogtl import toy
-from dogtl.choices import progress
-from dogtl.modules import tensorflow
+from dogtl.base import progress
+from dogtl.modules import import_tensorflow
 from dogtl.squares import make_square
+from dogtl.store import code_version, sweep, temporary_path
 from dogtl.toy.brush import Dog, as_vector, draw_photo, sample_dog, sample_size, vary
 from dogtl.toy.kennel import BREEDS, LOOK_ALIKES
 
 SIZE = 112  # side of the squares, in pixels
 NUMBERS = len(as_vector(Dog()))
 LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
+CODE = code_version(__file__, "tensorflow", "keras")
 Data = tuple[np.ndarray, np.ndarray, np.ndarray]  # squares, dogs' numbers, species
 
 
@@ -40,10 +42,10 @@ class Plan:
     species: int = 2400
     photos: int = 16  # of each species: many species teach more than many photos
     epochs: int = 12
-    part: float = 1.0  # of the training that is done: with 0.05 it stays young
+    training_fraction: float = 1.0  # with 0.05 the network stays young
     width: int = 16  # with 8 it has a quarter of the parameters
     batch: int = 32
-    rate: float = 1.5e-3  # of learning, at its highest: it rises, then falls to 0
+    learning_rate: float = 1.5e-3  # at its highest: it rises, then falls to 0
 
 
 def apart(one: Iterable[Dog], other: Iterable[Dog]) -> float:
@@ -52,7 +54,7 @@ def apart(one: Iterable[Dog], other: Iterable[Dog]) -> float:
     return min(float(np.linalg.norm(a - b)) for a, b in pairs)
 
 
-def law() -> float:
+def minimum_distance() -> float:
     """The distance between the nearest two breeds that are no declared look-alikes.
 
     Every species is farther than this from every coat of every breed.
@@ -63,7 +65,7 @@ def law() -> float:
 
 def species(seed: int, number: int) -> list[Dog]:
     """Imaginary species; those too near to any coat of any breed are thrown away."""
-    rng, least, found = np.random.default_rng(seed), law(), []
+    rng, least, found = np.random.default_rng(seed), minimum_distance(), []
     breeds = np.array([as_vector(dog) for coats in BREEDS.values() for dog in coats])
     while len(found) < number:
         dog = sample_dog(rng)
@@ -110,7 +112,7 @@ def network(width: int = Plan.width, seed: int = 0):
     [batch, 16 * width], never negative: a rectifier and averaging come last. Before,
     each stage halves the side and adds a residual block (He et al., arXiv:1512.03385).
     """
-    tensorflow()
+    import_tensorflow()
     from keras import Input, Model, initializers, layers
 
     seeds = count(1000 * seed)
@@ -131,7 +133,7 @@ def network(width: int = Plan.width, seed: int = 0):
     return Model(images, layers.GlobalAveragePooling2D()(x))
 
 
-def with_answers(body, plan: Plan, steps: int):
+def add_heads(body, plan: Plan, steps: int):
     """A network with two linear layers on its features, ready to be trained.
 
     One names the species, the other guesses the dog's numbers: a feature that tells
@@ -142,7 +144,7 @@ def with_answers(body, plan: Plan, steps: int):
     sizes = {"species": plan.species, "numbers": NUMBERS}
     heads = {k: layers.Dense(n, kernel_initializer="zeros") for k, n in sizes.items()}
     model = Model(body.input, {k: head(body.output) for k, head in heads.items()})
-    rise = {"warmup_target": plan.rate, "warmup_steps": steps // 20}
+    rise = {"warmup_target": plan.learning_rate, "warmup_steps": steps // 20}
     rate = optimizers.schedules.CosineDecay(0.0, steps, **rise)
     model.compile(
         optimizers.AdamW(rate, weight_decay=0.05),
@@ -153,13 +155,13 @@ def with_answers(body, plan: Plan, steps: int):
     return model
 
 
-def change(images: np.ndarray, random):
+def augment(images: np.ndarray, random):
     """Flip, cut, light and tint each square of a batch at random; make a few grey.
 
     Takes uint8 [batch, SIZE, SIZE, 3] and a TensorFlow generator of random numbers;
     gives float32 in [0, 1].
     """
-    tf, n = tensorflow(), len(images)
+    tf, n = import_tensorflow(), len(images)
     side = random.uniform((n, 2), 0.82, 1.0)
     corner = random.uniform((n, 2)) * (1 - side)
     boxes = tf.concat([corner, corner + side], 1)
@@ -175,28 +177,35 @@ def change(images: np.ndarray, random):
 
 def pretrain(body, data: Data, plan: Plan) -> dict[str, float]:
     """Train a network on the squares of a plan; gives the last epoch's mean losses."""
-    total, random = len(data[2]), tensorflow().random.Generator.from_seed(plan.seed)
+    total, random = (
+        len(data[2]),
+        import_tensorflow().random.Generator.from_seed(plan.seed),
+    )
     shuffle = np.random.default_rng(plan.seed)
     order = np.concatenate([shuffle.permutation(total) for _ in range(plan.epochs)])
     steps = len(order) // plan.batch
-    model, done = with_answers(body, plan, steps), max(1, int(plan.part * steps))
+    model, done = (
+        add_heads(body, plan, steps),
+        max(1, int(plan.training_fraction * steps)),
+    )
     for step in progress(range(done), done, "steps"):
         if step * plan.batch % total < plan.batch:
             model.reset_metrics()  # a new epoch
         batch = order[step * plan.batch :][: plan.batch]
         squares, numbers, labels = (array[batch] for array in data)
         truth = {"species": labels, "numbers": numbers}
-        losses = model.train_on_batch(change(squares, random), truth, return_dict=True)
+        losses = model.train_on_batch(augment(squares, random), truth, return_dict=True)
     return {name: round(float(loss), 5) for name, loss in losses.items()}
 
 
-def export(body, folder: Path) -> None:
+def export(body, folder: Path, facts: dict | None = None) -> None:
     """Write a network as a SavedModel with the signature of TF Hub's feature vectors.
 
     `module(images, training=False)`: float32 [batch, SIZE, SIZE, 3] in [0, 1] to
-    float32 [batch, features].
+    float32 [batch, features]. The folder appears whole; one that's there stays. The
+    `facts` go into `module.json`.
     """
-    tf = tensorflow()
+    tf = import_tensorflow()
     module, images = tf.train.Checkpoint(), tf.TensorSpec([None, *body.input_shape[1:]])
 
     @tf.function(autograph=False)
@@ -207,7 +216,25 @@ def export(body, folder: Path) -> None:
     module.__call__, module.regularization_losses = call, []
     module.variables = [v.value for v in body.variables]
     module.trainable_variables = [v.value for v in body.trainable_variables]
-    tf.saved_model.save(module, str(folder), traced[1])
+    part = temporary_path(folder)
+    try:
+        tf.saved_model.save(module, str(part), traced[1])
+        if facts:
+            text = json.dumps(facts, indent=1) + "\n"
+            (part / "module.json").write_text(text, "utf-8")
+        if not folder.exists():  # another process may have made it meanwhile
+            part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    sweep(folder.parent)
+
+
+def untrained(home: Path) -> Path:
+    """Return the folder of the toy's network with random weights; made at first use."""
+    folder = home / "modules" / f"toy_random-{CODE}"
+    if not folder.exists():
+        export(network(), folder)
+    return folder
 
 
 def make(plan: Plan, folder: Path, data: Data | None = None) -> None:
@@ -225,13 +252,8 @@ def make(plan: Plan, folder: Path, data: Data | None = None) -> None:
         "losses": losses,
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-        made = Path(beside) / "module"
-        export(body, made)
-        (made / "module.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        made.replace(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    export(body, folder, facts)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -240,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=toy.MODULE, help="what to make")
     for name, value in asdict(Plan()).items():
         about = {"type": type(value), "default": value, "help": f"default: {value}"}
-        parser.add_argument(f"--{name}", **about)
+        parser.add_argument(f"--{name.replace('_', '-')}", **about)
     options = vars(parser.parse_args(arguments))
     folder = options.pop("folder").absolute()
     make(Plan(**options), folder)

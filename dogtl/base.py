@@ -1,0 +1,57 @@
+"""What every step shares: one error for users, a log, a progress bar, a choice."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+log = logging.getLogger("dogtl")
+
+
+class DogtlError(Exception):
+    """A problem that the user can solve; the message is one sentence that says how."""
+
+
+def choose(given: str | Path | None, variable: str, default: str) -> str:
+    """Return what was chosen: the argument, else the variable, else the default.
+
+    Parameters
+    ----------
+    given : str, Path or None
+        A known word, a handle, or a path. A `Path` is always a path; text is one if
+        it holds a ``/`` or a ``:``. Relative paths start at the current folder.
+    variable : str
+        Name of the environment variable to use where nothing is given.
+    default : str
+        What to use where the variable isn't set, or empty.
+
+    Returns
+    -------
+    str
+        A word, a handle with ``://``, or an absolute path.
+    """
+    value = str(given or os.environ.get(variable) or default)
+    if "://" in value or (is_word(value) and not isinstance(given, Path)):
+        return value
+    return os.path.abspath(os.path.expanduser(value))
+
+
+def is_word(value: str) -> bool:
+    """Return whether a choice is a word, neither a path nor a handle."""
+    return not any(mark in value for mark in {"/", ":", os.sep})
+
+
+def slug(value: str) -> str:
+    """Return text that is safe as part of a file name, and still readable."""
+    return re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII)[-40:].strip(".-") or "_"
+
+
+def progress(items: Iterable | None, total: int, what: str) -> Iterable:
+    """Return items with a bar on standard error; ``TQDM_DISABLE=1`` hides it.
+
+    Without items the bar is a context manager with a method `update`.
+    """
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, total=total or None, dynamic_ncols=True)

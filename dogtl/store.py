@@ -1,0 +1,149 @@
+"""How results are stored: the home folder, hashes, whole files, safe arrays.
+
+A stored result is named by a hash of everything it was computed from, the version of
+the code included. If it's there, it's right, whoever made it; if anything differs, it
+has another name. So no step compares, repairs or locks what is stored.
+"""
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from dogtl.base import log
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def find_home(home: str | Path | None = None) -> Path:
+    """Return the folder for everything generated, as an absolute path.
+
+    It is the argument, else ``DOGTL_HOME``, else ``data`` in the checkout that this
+    package lies in. An installed package uses ``data`` in the current folder.
+    """
+    given = home or os.environ.get("DOGTL_HOME")
+    if given:
+        return Path(os.path.abspath(os.path.expanduser(given)))
+    if (CHECKOUT / "pyproject.toml").exists():
+        return CHECKOUT / "data"
+    log.info("results go to %s; --home or DOGTL_HOME moves them", Path.cwd() / "data")
+    return Path.cwd() / "data"
+
+
+def fingerprint(*parts: object) -> str:
+    """Return a hash of arrays, texts, numbers and lists of these, as 20 hex digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part))
+        else:
+            text = json.dumps(part)
+            digest.update(f"{len(text)}:{text}".encode())
+    return digest.hexdigest()[:20]
+
+
+def fingerprint_file(path: Path) -> str:
+    """Return a hash of a file's content, as 20 hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:  # file_digest is slow for small files
+        while part := file.read(1 << 18):
+            digest.update(part)
+    return digest.hexdigest()[:20]
+
+
+def code_version(*sources: str) -> str:
+    """Return a hash of source files (absolute paths) and of packages' versions.
+
+    A step calls this when it's imported, so that a file edited later doesn't pass for
+    the code that runs.
+    """
+    return fingerprint(
+        [
+            Path(source).read_text("utf-8")
+            if os.path.isabs(source)
+            else version(source)
+            for source in sources
+        ]
+    )
+
+
+def atomic_write(path: Path, data: bytes, modified: float | None = None) -> None:
+    """Write a file so that it appears whole or not at all; one that has `data` stays.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made where it's missing.
+    data : bytes
+        What the file will hold.
+    modified : float, optional
+        The file's time, in seconds since 1970; now unless given.
+    """
+    with suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = temporary_path(path)
+    try:
+        part.write_bytes(data)
+        if modified is not None:
+            os.utime(part, (modified, modified))
+        os.replace(part, path)
+    except FileNotFoundError:
+        if not path.exists():  # else another process was faster, and swept
+            raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a hidden name beside a file or folder, of the caller's own."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that killed processes left below a folder.
+
+    These are the ones whose file was written since, and any that are an hour old.
+    Steps call this when they have written something.
+    """
+    for part in folder.rglob(".*.part"):
+        with suppress(OSError):  # another process may be as fast
+            target = part.with_name(part.name[1:].rsplit(".", 2)[0])
+            if target.exists() or time.time() - part.stat().st_mtime > 3600:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def save_arrays(path: Path, fields: dict) -> None:
+    """Write arrays, numbers and lists of text as ``.npz``.
+
+    Equal fields give equal bytes, and nothing in the file can run.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **fields)
+    atomic_write(path, buffer.getvalue())
+
+
+def load_arrays(path: Path) -> dict:
+    """Return the fields of an ``.npz``; none if it's missing or damaged.
+
+    Lists of text come back as lists, single numbers and texts as such.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            fields = dict(stored)
+    except Exception:  # NumPy and zipfile raise a dozen kinds on damaged files
+        return {}
+    return {
+        name: value.tolist() if value.ndim == 0 or value.dtype.kind == "U" else value
+        for name, value in fields.items()
+    }
