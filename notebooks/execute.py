@@ -1,15 +1,17 @@
-"""Run the notebooks headless, each in a fresh kernel: `run` for the main job,
-`refresh` to store their outputs in place and to redraw the project's own figures.
+"""Run the notebooks headless, each in a fresh kernel, or open them in JupyterLab.
+
+    python notebooks/execute.py run       the main job: pages, figures, a table
+    python notebooks/execute.py refresh   store outputs in place, redraw figures/
+    python notebooks/execute.py lab       open JupyterLab
 
 Cells tagged `unstored` show what differs from run to run, such as seconds: their
 outputs are dropped when a notebook is stored.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 import tomllib
@@ -20,7 +22,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
-from dogtl import DogtlError, choose, evaluate, extract, square
+import dogtl
+from dogtl.base import choose
+from dogtl.store import find_home
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted(HERE.glob("0*.ipynb"))
@@ -46,12 +50,25 @@ figure as wide as the page wants `figure*`.
 """
 
 
+def kernel_environment(figures: Path | None = None) -> dict[str, str]:
+    """Return the variables for kernels, which run in this folder: absolute paths."""
+    chosen = {
+        "DOGTL_PHOTOS": choose(None, "DOGTL_PHOTOS", "kennel"),
+        "DOGTL_MODULE": choose(None, "DOGTL_MODULE", "toy"),
+        "DOGTL_HOME": str(find_home()),
+    }
+    if "DOGTL_DOGS_URL" in os.environ:
+        chosen["DOGTL_DOGS_URL"] = choose(None, "DOGTL_DOGS_URL", "")
+    if figures:
+        chosen["DOGTL_FIGURES"] = str(figures)
+    return os.environ | chosen
+
+
 def execute(file: Path, figures: Path) -> nbformat.NotebookNode:
-    """Run one notebook from top to bottom in its own folder; gives it with outputs.
+    """Run one notebook from top to bottom in its own folder; return it with outputs.
 
     Raises CellExecutionError at the first cell that fails.
     """
-    os.environ.update(DOGTL_FIGURES=str(figures), TQDM_DISABLE="1")
     notebook = nbformat.read(file, as_version=4)
     client = NotebookClient(
         notebook,
@@ -62,14 +79,13 @@ def execute(file: Path, figures: Path) -> nbformat.NotebookNode:
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(HERE)}},
     )
-    client.execute()
+    client.execute(env=kernel_environment(figures) | {"TQDM_DISABLE": "1"})
     return notebook
 
 
 def run() -> None:
     """The main job: all notebooks as HTML, their figures, and a table of results."""
-    choice = choose()
-    folder = choice.home / "run"
+    folder = find_home() / "run"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
     for number, file in enumerate(NOTEBOOKS, start=1):
@@ -79,20 +95,20 @@ def run() -> None:
         (folder / f"{file.stem}.html").write_text(page, "utf-8")
         seconds = time.perf_counter() - start
         print(f"[{number}/{len(NOTEBOOKS)}] {file.stem}  {seconds:.0f} s", flush=True)
-    vectors = extract(choice)
-    result = evaluate(choice, vectors)
+    photos, module = dogtl.load_photos(), dogtl.load_module()
+    squares = dogtl.square(photos, module.size)
+    bottlenecks = dogtl.extract(squares, module)
+    evaluation = dogtl.evaluate(dogtl.train(bottlenecks), bottlenecks["test"])
     print(f"pages     {folder}/*.html, figures in {folder / 'figures'}")
-    print(f"photos    {choice.photos}: {square(choice)}")
-    print(f"breeds    {len(result.breeds)}")
-    print(f"module    {choice.module}")
-    print(f"features  {vectors['test'].features.shape[1]}")
-    print(result)
+    print(f"photos    {photos.name}: {squares}")
+    print(f"module    {module.name}: {module}")
+    print(evaluation)
 
 
 def refresh() -> None:
     """Store every notebook's outputs in place; draw the project's own figures."""
-    choice = choose()
-    if (choice.photos, choice.module) != ("kennel", "toy"):
+    chosen = kernel_environment()
+    if (chosen["DOGTL_PHOTOS"], chosen["DOGTL_MODULE"]) != ("kennel", "toy"):
         sys.exit("refresh is for the kennel and the toy module: unset DOGTL_*")
     figures = HERE.parent / "figures"
     for file in NOTEBOOKS:
@@ -107,6 +123,12 @@ def refresh() -> None:
         nbformat.write(notebook, file)
         print(f"stored {file.name}", flush=True)
     write_gallery(figures)
+
+
+def lab() -> None:
+    """Open JupyterLab at the top of the project."""
+    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={HERE.parent}"]
+    sys.exit(subprocess.run(command, env=kernel_environment(), check=False).returncode)
 
 
 def write_gallery(figures: Path) -> None:
@@ -129,12 +151,12 @@ def write_gallery(figures: Path) -> None:
 
 
 def made_in(source: str, name: str) -> bool:
-    """Whether a notebook's text publishes or saves a figure of that name."""
-    return f"figures.publish(figures.{name}," in source or f'\\"{name}\\", ' in source
+    """Return whether a notebook's text publishes or saves a figure of that name."""
+    return bool(re.search(rf'publish\([\w.]*figures\.{name},|\\"{name}\\"\)', source))
 
 
 if __name__ == "__main__":
     try:
-        {"run": run, "refresh": refresh}[sys.argv[1]]()
-    except (DogtlError, CellExecutionError) as error:
+        {"run": run, "refresh": refresh, "lab": lab}[sys.argv[1]]()
+    except (dogtl.DogtlError, CellExecutionError) as error:
         sys.exit(f"{error}")
