@@ -1,19 +1,22 @@
 """What the tests share: photos drawn from nothing, and small modules exported."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
+from http_server import Server
 from PIL import Image
 
-from dogtl import modules
-from dogtl.choices import Choice
+import dogtl
+from dogtl import download
 
 matplotlib.use("Agg")  # not the variable, which would reach the notebooks' kernels
 
@@ -23,20 +26,52 @@ COUNTS = {"train": (9, 7, 8), "valid": (4, 3, 5), "test": (5, 6, 4)}
 BREEDS = ("001.Red_setter", "002.Grass_hound", "003.Striped_pointer")
 
 
+HOME = os.environ.get("DOGTL_HOME")  # `make test` shares one kennel with the notebooks
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_variables():
-    """No variable of the one who runs the tests reaches them."""
+    """No variable of whoever runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("DOGTL_")]:
             patch.delenv(name)
+        patch.setenv("TQDM_DISABLE", "1")
         yield
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """No home is made in the checkout."""
-    monkeypatch.setenv("TQDM_DISABLE", "1")
+def home(monkeypatch, tmp_path):
+    """An empty home of the test's own, and an empty current folder."""
+    monkeypatch.setenv("DOGTL_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+def all_steps(photos=None, module=None, size=None, home=None, seed=0):
+    """Everything from photos to an evaluation, as attributes."""
+    photos, module = (
+        dogtl.load_photos(photos, home),
+        dogtl.load_module(module, size, home),
+    )
+    squares = dogtl.square(photos, module.size, home)
+    bottlenecks = dogtl.extract(squares, module, home)
+    layer = dogtl.train(bottlenecks, seed, home)
+    evaluation = dogtl.evaluate(layer, bottlenecks["test"])
+    return SimpleNamespace(
+        home=home,
+        photos=photos,
+        module=module,
+        squares=squares,
+        bottlenecks=bottlenecks,
+        layer=layer,
+        evaluation=evaluation,
+    )
+
+
+@pytest.fixture(scope="session")
+def kennel(no_variables, tmp_path_factory):
+    """All steps on the kennel with the toy; drawn once for the tests that need it."""
+    return all_steps(home=Path(HOME) if HOME else tmp_path_factory.mktemp("kennel"))
 
 
 def draw(breed: int, size: tuple[int, int], rng) -> Image.Image:
@@ -87,14 +122,14 @@ def mine(photos, tmp_path):
 
 def export(folder, kind, **options):
     """Export a small module of that kind, a class of `networks`; gives its folder."""
-    tf = modules.tensorflow()
+    tf = dogtl.import_tensorflow()
     tf.saved_model.save(getattr(networks(), kind)(**options), str(folder))
     return folder
 
 
 def networks():
     """Small networks, each with what one kind of module has or lacks."""
-    tf = modules.tensorflow()
+    tf = dogtl.import_tensorflow()
     grid_input = [tf.TensorSpec([None, 32, 32, 3])]
 
     class Grid(tf.Module):
@@ -169,34 +204,60 @@ def colours(tmp_path_factory):
     return export(tmp_path_factory.mktemp("modules") / "colours", "Colours")
 
 
+class Means(dogtl.Module):
+    """A module without TensorFlow: the 48 mean colours of a 4 x 4 grid."""
+
+    def __init__(self, size=32):
+        super().__init__("means", Path("means"), size, 48, 0, 0, f"means-{size}")
+
+    def __call__(self, images):
+        cells = images.reshape(-1, 4, self.size // 4, 4, self.size // 4, 3)
+        return cells.mean((2, 4)).reshape(-1, 48)
+
+
 @pytest.fixture
-def chosen(photos, grid, tmp_path):
-    """The shared photos and the module of a fixed size, in an empty home."""
-    return Choice(str(photos), str(grid), None, tmp_path / "home")
+def seen(monkeypatch):
+    """The squares that modules see during a test; to be cleared between steps."""
+    files, extract_features = [], dogtl.bottlenecks.extract_features
+
+    def record(some, module):
+        files.extend(some)
+        return extract_features(some, module)
+
+    monkeypatch.setattr(dogtl.bottlenecks, "extract_features", record)
+    return files
 
 
 @pytest.fixture(scope="session")
 def done(photos, grid, tmp_path_factory):
-    """A finished home of the shared photos; it is shared: take a copy to change it."""
-    from dogtl import evaluate
-
-    choice = Choice(str(photos), str(grid), None, tmp_path_factory.mktemp("done"))
-    evaluate(choice)
-    return choice
+    """All steps on the shared photos, in a home that tests must copy to change it."""
+    return all_steps(photos, grid, home=tmp_path_factory.mktemp("done"))
 
 
 @pytest.fixture(scope="session")
 def seven(many, colours, tmp_path_factory):
-    """A finished home of seven breeds and squares of 24 pixels, shared as well."""
-    from dogtl import evaluate
+    """All steps on seven breeds with squares of 24 pixels; shared as well."""
+    return all_steps(many, colours, 24, home=tmp_path_factory.mktemp("seven"))
 
-    choice = Choice(str(many), str(colours), 24, tmp_path_factory.mktemp("seven"))
-    evaluate(choice)
-    return choice
+
+@pytest.fixture
+def web(monkeypatch):
+    """A server on this machine; downloads don't wait before they ask it again."""
+    monkeypatch.setattr(download, "PAUSE", 0)
+    with Server() as server:
+        yield server
+
+
+def sentence(text: object) -> str:
+    """The text of an error: one line for people, without a word from Python."""
+    text = str(getattr(text, "value", text)).removesuffix("\n")
+    assert text and "\n" not in text, text
+    assert not re.search(r"\wError\b|Traceback|Errno", text), text
+    return text
 
 
 def files_of(folder) -> dict[str, bytes]:
-    """All files below a folder with their bytes, the lock aside."""
+    """All files below a folder with their bytes, the download's lock aside."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {
         str(file.relative_to(folder)): file.read_bytes()
@@ -220,13 +281,18 @@ def python(code: str, *arguments: object) -> subprocess.Popen:
     )
 
 
-def kill_once(process: subprocess.Popen, ready) -> None:
-    """Wait until a process has come so far, then ``kill -9`` it in the middle."""
+def wait_until(process: subprocess.Popen, ready) -> None:
+    """Wait until a process has come so far."""
     end = time.monotonic() + 120
     while not ready():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, "it never came so far"
         time.sleep(0.002)
+
+
+def kill_once(process: subprocess.Popen, ready) -> None:
+    """Wait until a process has come so far, then ``kill -9`` it in the middle."""
+    wait_until(process, ready)
     process.kill()
     process.communicate()
     assert process.returncode == -9, "it was done before it could be killed"

@@ -22,8 +22,8 @@ from PIL import Image
 
 EXPORT = """
 import sys
-from dogtl.modules import tensorflow
-tf = tensorflow()
+import dogtl
+tf = dogtl.import_tensorflow()
 options = {"weights": None, "include_top": False, "pooling": "avg"}
 network = getattr(tf.keras.applications, sys.argv[1])(**options)
 module = tf.Module()

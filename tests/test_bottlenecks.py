@@ -3,330 +3,261 @@
 import os
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
+from inspect import getsource
 
 import numpy as np
 import pytest
-from conftest import draw, export, files_of, kill_once, python, times_of
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from conftest import Means, draw, export, files_of, python, times_of
 from PIL import Image
 
-from dogtl.bottlenecks import BATCH, extract, features_of, read_bottlenecks
-from dogtl.choices import Choice
-from dogtl.modules import describe, load
-from dogtl.squares import square
+import dogtl
 
 
 def by_hand(file) -> np.ndarray:
     """The 48 features of a square: the mean colours of its 4 x 4 grid."""
-    with Image.open(file) as image:
-        pixels = np.asarray(image).astype(np.float64) / 255
-    return pixels.reshape(4, 8, 4, 8, 3).mean((1, 3)).ravel()
+    square = dogtl.read_square(file) / 255
+    return square.reshape(4, 8, 4, 8, 3).mean((1, 3)).ravel()
+
+
+def extract(photos, module, home=None):
+    """The bottlenecks of a folder of photos."""
+    squares = dogtl.square(dogtl.load_photos(photos), module.size, home)
+    return dogtl.extract(squares, module, home)
 
 
 def same(one, other) -> bool:
-    return all(
+    return one.keys() == other.keys() and all(
         (one[split].features == other[split].features).all()
         and (one[split].labels == other[split].labels).all()
-        and {**vars(one[split]), "features": 0, "labels": 0}
-        == {**vars(other[split]), "features": 0, "labels": 0}
+        and [one[split].breeds, one[split].paths, one[split].skipped]
+        == [other[split].breeds, other[split].paths, other[split].skipped]
         for split in one
     )
 
 
-# --- what is in them ---------------------------------------------------------------
+# --- what is in them -----------------------------------------------------------------
 
 
-def test_the_module_applied_by_hand(done):
-    squares, stored = square(done), extract(done)
-    assert list(stored) == ["train", "valid", "test"]
-    for split, made in stored.items():
-        expected = [by_hand(squares.square_of(path)) for path in squares.paths[split]]
-        assert made.features.dtype == np.float32
+def test_they_are_the_module_applied_to_the_squares(done):
+    assert list(done.bottlenecks) == ["train", "valid", "test"]
+    for split, made in done.bottlenecks.items():
+        expected = [by_hand(file) for file in done.squares.files[split]]
+        assert made.features.dtype == np.float32 and made.labels.dtype == np.int64
         np.testing.assert_allclose(made.features, expected, atol=1e-6)
+        assert made.paths == done.squares.paths[split] == done.photos.paths[split]
+        assert [made.breeds[label] for label in made.labels] == [
+            path.parent.name for path in made.paths
+        ]
+        assert made.skipped == {}
+        name, fingerprint = done.module.name, done.module.fingerprint
+        assert made.module == {"name": name, "fingerprint": fingerprint}
 
 
-def test_labels_breeds_and_paths(done, photos):
-    squares = square(done)
-    for split, made in extract(done).items():
-        assert made.paths == squares.paths[split] and made.labels.dtype == np.int64
-        assert made.breeds == sorted(os.listdir(photos / "train"))
-        of_labels = [made.breeds[label] for label in made.labels]
-        assert of_labels == [path.split("/")[1] for path in made.paths]
-        assert str(made) == f"{len(made.paths)} bottlenecks of 48 features"
-        assert made.left_out == []
-
-
-def test_provenance_says_from_what(done, photos, grid):
-    for made in extract(done).values():
-        facts = [made.provenance[name] for name in ("photos", "module", "size")]
-        assert facts == [str(photos), str(grid), 32]
-
-
-def test_nothing_stored_can_run(done):
-    files = list((done.home / "bottlenecks").rglob("*.npz"))
-    assert sorted(file.name for file in files) == ["test.npz", "train.npz", "valid.npz"]
-    for file in files:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        assert not any(array.dtype.hasobject for array in arrays.values())
-        names = {"features", "labels", "breeds", "paths", "left_out", "provenance"}
-        assert set(arrays) == names
-
-
-def test_files_and_bytes_in_batches_of_any_size(done, grid):
-    squares = square(done)
-    files = [squares.square_of(path) for path in squares.paths["train"]] * 3
-    assert len(files) > 2 * BATCH
-    network = load(str(grid))
-    batches = list(features_of(network, files))
-    assert [len(b) for b in batches] == [BATCH, BATCH, len(files) - 2 * BATCH]
-    from_files = np.concatenate(batches)
-    contents = [file.read_bytes() for file in files]
-    from_bytes = np.concatenate(list(features_of(network, contents)))
-    alone = np.concatenate([*features_of(network, contents[:1])])
-    assert (from_files == from_bytes).all() and (from_files[:1] == alone).all()
-
-
-def test_photos_left_out_are_named(mine, grid, tmp_path):
-    (mine / "test/002.Grass_hound/bad.jpg").write_bytes(b"no image")
+def test_skipped_photos_are_named(mine):
+    bad = mine / "test/002.Grass_hound/bad.jpg"
+    bad.write_bytes(b"no image")
     (mine / "train/stray.txt").write_bytes(b"")
-    stored = extract(Choice(str(mine), str(grid), None, tmp_path / "home"))
-    assert stored["test"].left_out == ["test/002.Grass_hound/bad.jpg"]
-    assert stored["train"].left_out == ["train/stray.txt"]
-    assert stored["valid"].left_out == []
+    made = extract(mine, Means())
+    assert {split: list(made[split].skipped) for split in made} == {
+        "train": [mine / "train/stray.txt"],
+        "valid": [],
+        "test": [bad],
+    }
+    assert made["test"].features.shape == (15, 48)
 
 
-def test_a_flexible_module_and_validation(many, colours, tmp_path):
-    stored = extract(Choice(str(many), str(colours), 20, tmp_path / "home"))
-    assert [made.features.shape for made in stored.values()] == [(21, 6)] * 3
-    assert stored["valid"].paths[0].startswith("validation/000")
-    assert stored["valid"].provenance["size"] == 20
+def test_a_module_for_any_size(many, colours):
+    module = dogtl.load_module(colours, 24)
+    squares = dogtl.square(dogtl.load_photos(many), 24)
+    made = dogtl.extract(squares, module)
+    assert [split.features.shape for split in made.values()] == [(21, 6)] * 3
+    assert made["valid"].paths[0].parts[-3] == "validation"
+    means = [dogtl.read_square(file).mean((0, 1)) for file in squares.files["test"]]
+    seen = made["test"].features[:, :3]
+    np.testing.assert_allclose(seen, np.array(means) / 255, atol=1e-5)
 
 
-# --- done once ---------------------------------------------------------------------
+def test_squares_of_another_size_give_one_sentence(done, home):
+    squares = dogtl.square(done.photos, 20)
+    with pytest.raises(dogtl.DogtlError, match="of 32 pixels, not of 20: ") as error:
+        dogtl.extract(squares, done.module)
+    assert "\n" not in str(error.value) and not (home / "bottlenecks").exists()
 
 
-@pytest.fixture
-def copy(done, tmp_path):
-    """A finished home of one's own."""
-    return replace(done, home=shutil.copytree(done.home, tmp_path / "copy"))
+def test_batches_of_any_length_give_the_same_rows(done):
+    files = done.squares.files["train"] * 3
+    batches = list(dogtl.extract_features(files, done.module))
+    assert [len(batch) for batch in batches] == [32, 32, len(files) - 64]
+    (alone,) = dogtl.extract_features(files[:1], done.module)
+    assert (np.concatenate(batches) == np.tile(batches[0][:24], (3, 1))).all()
+    assert (alone == batches[0][:1]).all()
+    assert list(dogtl.extract_features([], done.module)) == []
 
 
-def test_nothing_to_do_does_not_load_the_module(copy, caplog):
-    first, before = extract(copy), times_of(copy.home)
-    load.cache_clear()
+class Logarithms(Means):
+    """Gives -inf where a cell is black; its negative also NaN, as 0 times that."""
+
+    factor = 1
+
+    def __call__(self, images):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.factor * np.log(super().__call__(images))
+
+
+@pytest.mark.parametrize("factor", [1, -1, 0])
+def test_features_that_are_not_finite_are_refused(mine, home, monkeypatch, factor):
+    monkeypatch.setattr(Logarithms, "factor", factor)
+    black = mine / "valid/003.Striped_pointer/black.png"
+    Image.new("RGB", (40, 40)).save(black)
+    with pytest.raises(dogtl.DogtlError, match="aren't finite") as error:
+        extract(mine, Logarithms())
+    assert f"{black} " in str(error.value) and "module means" in str(error.value)
+    assert "\n" not in str(error.value)
+    (train,) = home.rglob("*.npz")  # nothing of valid is stored
+    assert len(dogtl.store.load_arrays(train)["hashes"]) == 24
+    assert not list(home.rglob("*.part"))
+    black.unlink()
+    assert len(extract(mine, Logarithms())["valid"].features) == 12
+
+
+def test_steps_take_bottlenecks_with_something_replaced(done, monkeypatch):
+    splits = {
+        split: replace(
+            made,
+            features=made.features[::2] * 100,
+            labels=made.labels[::2],
+            paths=[],  # nobody knows where they came from
+        )
+        for split, made in done.bottlenecks.items()
+    }
+    layer = dogtl.fit(splits["train"], splits["valid"], patience=1)
+    evaluation = dogtl.evaluate(layer, splits["test"])
+    assert layer.kernel.shape == (48, 3) and len(evaluation.labels) == 8
+    monkeypatch.setattr(dogtl.linear, "MAX_EPOCHS", 1)
+    assert dogtl.train(splits).kernel.shape == (48, 3)
+    spoilt = replace(splits["test"], features=np.full((8, 48), np.nan))
+    with pytest.raises(dogtl.DogtlError, match="row 0.*aren't finite"):
+        dogtl.evaluate(layer, spoilt)
+
+
+def test_objects_are_described_in_a_few_lines_and_compared_by_identity(done):
+    made = {name: thing for name, thing in vars(done).items() if name != "home"}
+    made |= {"bottlenecks": done.bottlenecks["test"]}
+    for name, thing in made.items():
+        assert 1 <= len(repr(thing).splitlines()) <= 5 and len(repr(thing)) < 300, name
+        twin = replace(thing)
+        assert thing == thing and thing != twin and len({thing, twin}) == 2
+        assert not any(thing == other for key, other in made.items() if key != name)
+        with pytest.raises(AttributeError):
+            thing.breeds = thing.name = []
+    assert repr(made["bottlenecks"]) == "15 bottlenecks of 48 features, 3 breeds"
+
+
+# --- computed once -------------------------------------------------------------------
+
+
+def test_nothing_to_do_runs_no_module(done, seen, caplog):
     caplog.set_level("INFO")
-    assert same(extract(copy), first)
-    assert load.cache_info().currsize == 0 and times_of(copy.home) == before
-    for split in first:
-        assert f"bottlenecks of {split}: nothing to do" in caplog.text
+    before = times_of(done.home)
+    again = dogtl.extract(done.squares, done.module, done.home)
+    assert same(again, done.bottlenecks) and seen == []
+    for split in ("train", "valid", "test"):
+        assert f"{split} bottlenecks: nothing to do" in caplog.text
+    assert times_of(done.home) == before
 
 
-def test_two_extractions_are_equal_byte_for_byte(chosen, done):
-    extract(chosen)
-    names = ("bottlenecks", "squares", "modules")
-    for name in names:
-        assert files_of(chosen.home / name) == files_of(done.home / name)
-
-
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "gone", "text"])
-def test_a_spoilt_file_is_made_again(copy, damage):
-    expected = files_of(copy.home)
-    (file,) = copy.home.rglob("test.npz")
-    whole = file.read_bytes()
-    file.unlink()
-    spoilt = {"cut": whole[:-100], "garbage": bytes(reversed(whole)), "empty": b""}
-    if damage != "gone":
-        file.write_bytes(spoilt.get(damage, b"this is no archive\n"))
-    others = times_of(copy.home)
-    others.pop(str(file), None)
-    extract(copy)
-    assert files_of(copy.home) == expected
-    assert times_of(copy.home).items() >= others.items()
-
-
-@given(data=st.data())
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_a_damaged_file_is_never_half_read(data, done, tmp_path):
-    (file,) = done.home.rglob("valid.npz")
-    good, damaged = read_bottlenecks(file), bytearray(file.read_bytes())
-    last = len(damaged) - 1
-    for place in data.draw(st.lists(st.integers(0, last), max_size=4)):
-        damaged[place] ^= data.draw(st.integers(1, 255))
-    cut = data.draw(st.just(last + 1) | st.integers(0, last))
-    (tmp_path / "damaged.npz").write_bytes(damaged[:cut])
-    seen = read_bottlenecks(tmp_path / "damaged.npz", good.provenance)
-    assert seen is None or same({"valid": seen}, {"valid": good})
-
-
-def test_a_damaged_directory_of_a_file_is_no_error(done, tmp_path):
-    (file,) = done.home.rglob("valid.npz")
-    good, damaged = read_bottlenecks(file), bytearray(file.read_bytes())
-    start = damaged.index(b"PK\x01\x02")  # names, flags and versions of the parts
-    for place in range(start, min(start + 120, len(damaged))):
-        for flip in (1, 32, 64):
-            damaged[place] ^= flip
-            (tmp_path / "damaged.npz").write_bytes(damaged)
-            seen = read_bottlenecks(tmp_path / "damaged.npz", good.provenance)
-            assert seen is None or same({"valid": seen}, {"valid": good})
-            damaged[place] ^= flip
-
-
-def test_another_provenance_is_not_taken(done):
-    (file,) = done.home.rglob("valid.npz")
-    stored = read_bottlenecks(file)
-    assert same({"valid": read_bottlenecks(file, stored.provenance)}, {"valid": stored})
-    assert read_bottlenecks(file, {**stored.provenance, "size": 33}) is None
-
-
-def test_a_changed_photo_is_seen(mine, grid, tmp_path):
-    choice = Choice(str(mine), str(grid), None, tmp_path / "home")
-    first = extract(choice)
-    path = first["test"].paths[3]
-    Image.new("RGB", (40, 40), (255, 0, 255)).save(mine / path, "PNG")
-    again = extract(choice)
-    assert all(same({s: first[s]}, {s: again[s]}) for s in ("train", "valid"))
-    changed = (first["test"].features != again["test"].features).any(axis=1)
-    assert np.flatnonzero(changed).tolist() == [3]
-    np.testing.assert_allclose(again["test"].features[3], [1, 0, 1] * 16, atol=0.02)
-
-
-def test_a_photo_added_or_taken_away_is_seen(mine, grid, tmp_path):
-    choice = Choice(str(mine), str(grid), None, tmp_path / "home")
-    first = extract(choice)
-    gone = first["train"].paths[0]
-    (mine / gone).rename(mine / "test" / gone.split("/")[1] / "moved.jpg")
-    again = extract(choice)
-    assert again["train"].paths == first["train"].paths[1:]
-    assert (again["train"].features == first["train"].features[1:]).all()
-    place = [path.rpartition("/")[2] for path in again["test"].paths].index("moved.jpg")
-    moved = again["test"].features[place]
-    np.testing.assert_allclose(moved, first["train"].features[0], atol=1e-6)
-
-
-def test_a_changed_module_is_seen(photos, tmp_path):
-    folder = tmp_path / "module"
-    choice = Choice(str(photos), str(folder), None, tmp_path / "home")
-    export(folder, "Grid", scale=1.0)
-    first = extract(choice)
+def test_another_module_or_size_extracts_again_and_a_touched_one_doesnt(
+    photos, grid, colours, tmp_path, seen
+):
+    folder = shutil.copytree(grid, tmp_path / "module")
+    first = extract(photos, dogtl.load_module(folder))
+    assert len(seen) == 51
+    for file in folder.rglob("*"):
+        os.utime(file, (1, 1))
+    assert same(extract(photos, dogtl.load_module(folder)), first) and len(seen) == 51
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    assert same(extract(photos, dogtl.load_module(copied)), first) and len(seen) == 51
     shutil.rmtree(folder)
     export(folder, "Grid", scale=2.0)
-    for split, made in extract(choice).items():
+    twice = extract(photos, dogtl.load_module(folder))
+    assert len(seen) == 102
+    for split, made in twice.items():
         np.testing.assert_allclose(made.features, 2 * first[split].features, rtol=1e-6)
+    small = extract(photos, dogtl.load_module(colours, 16))
+    large = extract(photos, dogtl.load_module(colours, 32))
+    assert len(seen) == 204
+    assert (small["test"].features != large["test"].features).any(axis=1).all()
+    assert same(extract(photos, dogtl.load_module(copied)), first)
+    assert same(extract(photos, dogtl.load_module(colours, 16)), small)
+    assert len(seen) == 204
 
 
-def test_another_size_is_another_extraction(photos, colours, tmp_path):
-    small = Choice(str(photos), str(colours), 16, tmp_path / "home")
-    first, before = extract(small), files_of(tmp_path / "home")
-    extract(replace(small, size=24))
-    after = files_of(tmp_path / "home")
-    assert {name: after[name] for name in before} == before
-    assert same(extract(small), first)
+# --- killed in the middle, and two at once -------------------------------------------
 
+PROCESS = f"""
+import os, sys, time
+from itertools import count
+from pathlib import Path
 
-# --- killed in the middle ----------------------------------------------------------
+import numpy as np
 
-EXTRACT = """
-import sys
-from dogtl import choose, extract
-extract(choose(sys.argv[1], sys.argv[2], home=sys.argv[3]))
+import dogtl
+
+{getsource(Means)}
+photos, size, kill_at, ready, go = sys.argv[1:]
+renamed, rename = count(1), os.replace
+
+def replace(*paths):
+    if next(renamed) == int(kill_at):
+        os.kill(os.getpid(), 9)
+    rename(*paths)
+
+os.replace = replace
+Path(ready).touch()
+while not Path(go).exists():
+    time.sleep(0.001)
+module = Means(int(size))
+made = dogtl.extract(dogtl.square(dogtl.load_photos(photos), module.size), module)
+np.save(ready, made["train"].features)
 """
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """An extraction killed after some batches of train; `n` photos a split."""
-    folder = tmp_path_factory.mktemp("killed")
-    rng, n = np.random.default_rng(0), {"train": 6 * BATCH + 5, "valid": 3, "test": 3}
-    for split, number in n.items():
+def crowd(tmp_path_factory):
+    """600 tiny photos to train on, and a few others."""
+    folder, rng = tmp_path_factory.mktemp("crowd"), np.random.default_rng(0)
+    for split, number in {"train": 600, "valid": 3, "test": 3}.items():
         for i in range(number):
-            home = folder / "photos" / split / f"breed_{i % 2}"
-            home.mkdir(parents=True, exist_ok=True)
-            draw(i % 2, (32, 32), rng).save(home / f"{i:04}.jpg")
-    module = export(folder / "slow", "Grid", work=40)
-    choice = Choice(str(folder / "photos"), str(module), None, folder / "home")
-    square(choice)
-    rows = choice.folder("bottlenecks", 32) / "train.rows"
-
-    def n_rows():
-        return (rows.stat().st_size - 300) // (4 * 48) if rows.exists() else 0
-
-    process = python(EXTRACT, choice.photos, choice.module, choice.home)
-    kill_once(process, lambda: n_rows() >= 2 * BATCH)
-    return SimpleNamespace(choice=choice, rows=rows, n=n)
+            path = folder / split / f"breed_{i % 2}" / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(i % 2, (8, 8), rng).save(path)
+    return folder
 
 
-def resume(killed, home, change=lambda rows: None):
-    """Go on in a copy of the killed home; gives how many squares the module saw."""
-    choice = replace(killed.choice, home=shutil.copytree(killed.choice.home, home))
-    change(choice.folder("bottlenecks", 32) / "train.rows")
-    module = describe(choice)
-    network = load(module.handle, module.stamp)
-    network.work.assign(0)
-    before = int(network.seen.numpy())
-    stored = extract(choice)
-    return choice, stored, int(network.seen.numpy()) - before
+def test_killed_at_the_worst_moment_it_continues(crowd, home, seen):
+    squares = dogtl.square(dogtl.load_photos(crowd), 8)
+    process = python(PROCESS, crowd, 8, 2, "ready", ".")  # 512 are computed by then
+    _, errors = process.communicate()
+    assert process.returncode == -9, errors
+    stored = files_of(home / "bottlenecks")
+    assert sorted(name.endswith(".npz") for name in stored) == [False, True]
+    made = dogtl.extract(squares, Means(8))
+    assert len(seen) == 606 - 256
+    undisturbed = extract(crowd, Means(8), home.with_name("undisturbed"))
+    assert same(made, undisturbed)
+    assert files_of(home) == files_of(home.with_name("undisturbed"))
 
 
-def rows_left(rows) -> int:
-    header = len(rows.read_bytes().split(b"\n")[0]) + 1
-    return (rows.stat().st_size - header) // (4 * 48)
-
-
-def test_killed_and_run_again_computes_only_what_is_missing(killed, tmp_path):
-    left = rows_left(killed.rows)
-    assert 2 * BATCH <= left < killed.n["train"] and left % BATCH == 0
-    choice, stored, seen = resume(killed, tmp_path / "resumed")
-    assert seen == sum(killed.n.values()) - left
-    undisturbed, at_once, seen = resume(killed, tmp_path / "home", os.unlink)
-    assert seen == sum(killed.n.values())
-    assert same(stored, at_once)
-    assert files_of(choice.home) == files_of(undisturbed.home)
-    assert not list(choice.home.rglob("*.rows")) + list(choice.home.rglob("*.part"))
-    squares = square(choice)
-    files = [squares.square_of(path) for path in squares.paths["train"]]
-    by_hands = [by_hand(file) for file in files]
-    np.testing.assert_allclose(stored["train"].features, by_hands, atol=1e-6)
-
-
-def add(data: bytes):
-    def change(rows):
-        with open(rows, "ab") as out:
-            out.write(data)
-
-    return change
-
-
-def cut(n_bytes: int):
-    return lambda rows: os.truncate(rows, rows.stat().st_size - n_bytes)
-
-
-@pytest.mark.parametrize(
-    ("change", "lost"),
-    [(add(b"\xff" * 190), 0), (add(b"\xff" * 192 * 3), 0), (cut(1), BATCH)],
-)
-def test_half_a_row_or_batch_at_the_end_is_dropped(killed, tmp_path, change, lost):
-    left = rows_left(killed.rows) - lost
-    choice, stored, seen = resume(killed, tmp_path / "resumed", change)
-    assert seen == sum(killed.n.values()) - left
-    undisturbed, at_once, _ = resume(killed, tmp_path / "home", os.unlink)
-    assert same(stored, at_once)
-    assert files_of(choice.home) == files_of(undisturbed.home)
-
-
-@pytest.mark.parametrize(
-    "start", [b"", b"nonsense", b"\n" * 5000, b"{}\n" + bytes(5000)]
-)
-def test_rows_of_something_else_are_not_used(killed, tmp_path, start):
-    _, stored, seen = resume(
-        killed, tmp_path / "resumed", lambda rows: rows.write_bytes(start)
-    )
-    assert seen == sum(killed.n.values())
-    assert np.isfinite(stored["train"].features).all()
-    assert (stored["train"].features != 0).all()
+def test_two_runs_at_once_are_both_right(crowd, home):
+    runs = [python(PROCESS, crowd, 8, 0, f"{i}.npy", "go") for i in range(2)]
+    while not all((home.parent / f"{i}.npy").exists() for i in range(2)):
+        assert all(run.poll() is None for run in runs), runs[0].communicate()
+    (home.parent / "go").touch()
+    for run in runs:
+        _, errors = run.communicate()
+        assert run.returncode == 0, errors
+    undisturbed = extract(crowd, Means(8), home.with_name("undisturbed"))
+    for i in range(2):
+        features = np.load(home.parent / f"{i}.npy")
+        assert (features == undisturbed["train"].features).all()
+    assert files_of(home) == files_of(home.with_name("undisturbed"))

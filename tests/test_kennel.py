@@ -1,21 +1,25 @@
 """The kennel draws the same photos from the same seed, and its brush draws anything."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
+from unittest import mock
 
 import numpy as np
 import pytest
+from conftest import files_of, python, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps, ImageStat
 from PIL.ExifTags import Base
 
+import dogtl
 from dogtl.toy import brush, kennel
 
-FEW = kennel.photo_list()[::21]
+FEW = [photo for photo in kennel.photo_list() if photo.breed in ("Beagle", "Pug")][::9]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def folder(tmp_path_factory):
     """A few photos of the kennel, written by one thread."""
     folder = tmp_path_factory.mktemp("kennel")
     with pytest.MonkeyPatch.context() as patch:
@@ -44,22 +48,67 @@ def test_streams_differ_between_photos_and_seeds():
     assert len(streams) == 2 * 840
 
 
-def test_same_bytes_whatever_the_threads(home, tmp_path, monkeypatch):
+def test_same_bytes_and_times_whatever_the_threads(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(kennel, "photo_list", lambda seed=0: FEW)
     seen = []
 
-    def progress(photos, total):
-        assert total == len(FEW)
+    def progress(photos, total, what):
+        assert (total, what) == (len(FEW), "kennel")
         for photo in photos:
             seen.append(photo)
             yield photo
 
-    kennel.draw_kennel(tmp_path, workers=2, progress=progress)
-    assert len(seen) == len(FEW)
-    files = sorted(p.relative_to(home) for p in home.rglob("*") if p.is_file())
-    assert len(files) == len(FEW)
-    for file in files:
-        assert (tmp_path / file).read_bytes() == (home / file).read_bytes()
+    def draw(workers):
+        kennel.draw_kennel(tmp_path, 0, progress, workers)
+
+    with ThreadPoolExecutor(2) as pool:  # two at once in one folder
+        list(pool.map(draw, (2, 3)))
+    assert len(seen) == 2 * len(FEW) == 2 * len(files_of(folder))
+    assert files_of(tmp_path) == files_of(folder)
+    assert {path.stat().st_mtime for path in tmp_path.rglob("*.jpg")} == {kennel.DRAWN}
+
+
+KILLED = """
+import os
+import sys
+from itertools import count
+
+import dogtl
+
+kennel = dogtl.toy.kennel
+few = [photo for photo in kennel.photo_list() if photo.path in sys.argv]
+kennel.photo_list = lambda seed=0: few
+renamed, rename = count(1), os.replace
+
+def kill(*paths):
+    if next(renamed) == 8:
+        os.kill(os.getpid(), 9)
+    rename(*paths)
+
+os.replace = kill
+dogtl.load_photos("kennel")
+"""
+
+
+def test_a_drawing_that_was_killed_continues(folder, home, monkeypatch):
+    process = python(KILLED, *[photo.path for photo in FEW])
+    _, errors = process.communicate()
+    assert process.returncode == -9, errors
+    before = times_of(home)
+    finished = {name: at for name, at in before.items() if name.endswith(".jpg")}
+    assert 0 < len(finished) < 8 and len(before) > len(finished)
+    monkeypatch.setattr(kennel, "photo_list", lambda seed=0: FEW)
+    monkeypatch.setattr(kennel, "stored", mock.Mock(side_effect=kennel.stored))
+    photos = dogtl.load_photos("kennel")
+    assert kennel.stored.call_count == len(FEW) - len(finished)
+    assert photos.name == "kennel" and photos.breeds == ["004.Beagle", "011.Pug"]
+    assert files_of(photos.folder) == {".finished": b""} | files_of(folder)
+    drawn = times_of(home)
+    assert finished.items() <= drawn.items()
+    assert sum(map(len, photos.paths.values())) == len(FEW)
+    monkeypatch.setattr(kennel, "draw_kennel", None)  # it isn't called again
+    assert dogtl.load_photos("kennel").paths == photos.paths
+    assert times_of(home) == drawn
 
 
 def test_another_seed_gives_other_photos():
@@ -68,10 +117,10 @@ def test_another_seed_gives_other_photos():
     assert one.size != other.size or one.tobytes() != other.tobytes()
 
 
-def test_one_photo_again_is_what_the_kennel_wrote(home):
+def test_one_photo_again_is_what_the_kennel_wrote(folder):
     for photo in FEW:
         image, mask = kennel.draw_one(photo.path)
-        with Image.open(home / photo.path) as file:
+        with Image.open(folder / photo.path) as file:
             assert file.format == "JPEG" and file.mode == image.mode
             assert file.size == image.size == mask.size
             off = ImageStat.Stat(ImageChops.difference(file, image)).mean

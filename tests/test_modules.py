@@ -1,163 +1,341 @@
-"""Modules are described in one look, and what is none is told in one sentence."""
+"""Modules are inspected once, and what is none is told in one sentence."""
 
+import json
+import os
 import shutil
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import export, python, times_of
+from conftest import export, files_of, python, sentence, times_of
+from http_server import tarred
 
-from dogtl import modules
-from dogtl.choices import Choice
-from dogtl.modules import ModuleError, describe, input_size, load
+import dogtl
+from dogtl import MODULES, DogtlError, load_module, toy
 
-
-@pytest.fixture
-def choice(tmp_path):
-    return Choice("kennel", "toy", None, tmp_path / "home")
-
-
-def test_a_fixed_input(choice, grid):
-    choice = replace(choice, module=str(grid))
-    known = describe(choice)
-    assert (known.handle, known.size, known.features) == (str(grid), 32, 48)
-    assert input_size(choice) == input_size(replace(choice, size=32)) == 32
-    with pytest.raises(ModuleError, match=r"32 pixels, not of 224.*--size"):
-        input_size(replace(choice, size=224))
+REAL = Path(__file__).parents[2] / "shared" / "real"
+PIXELS = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
+FACTS = ("name", "folder", "size", "n_features", "n_parameters", "multiply_adds")
 
 
-def test_a_flexible_input(choice, colours):
-    choice = replace(choice, module=str(colours))
-    known = describe(choice)
-    assert (known.size, known.features) == (None, 6)
-    assert input_size(replace(choice, size=50)) == 50
-    with pytest.raises(ModuleError, match="--size") as caught:
-        input_size(choice)
-    assert "\n" not in str(caught.value)
+def facts_of(module) -> tuple:
+    """All that a module says of itself."""
+    return tuple(getattr(module, fact) for fact in (*FACTS, "fingerprint"))
 
 
-def test_a_module_maps_pixels_to_features(grid, colours):
-    pixels = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
-    seen = load(str(grid))(pixels).numpy()
-    expected = pixels.reshape(3, 4, 8, 4, 8, 3).mean((2, 4)).reshape(3, 48)
-    assert seen.dtype == np.float32
-    np.testing.assert_allclose(seen, expected, rtol=1e-5)
-    seen = load(str(colours))(pixels[:, :20, :20]).numpy()
-    np.testing.assert_allclose(seen[:, :3], pixels[:, :20, :20].mean((1, 2)), rtol=1e-5)
+def save(folder, call, *shape, kind="float32"):
+    """Save a function of images of some shape as a module; gives its folder."""
+    tf = dogtl.import_tensorflow()
+    network = tf.Module()
+    network.__call__ = tf.function(call, input_signature=[tf.TensorSpec(shape, kind)])
+    tf.saved_model.save(network, str(folder))
+    return folder
 
 
-def test_what_is_known_is_noted(choice, grid):
-    choice = replace(choice, module=str(grid))
-    known = describe(choice)
-    before = times_of(choice.home)
-    load.cache_clear()
-    assert describe(choice) == known and input_size(choice) == 32
-    assert load.cache_info().currsize == 0  # it was not loaded again
-    assert times_of(choice.home) == before
+# --- what modules say of themselves ---------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "null", '{"handle": 1}', "nonsense"])
-def test_a_spoilt_note_is_written_again(choice, grid, text):
-    choice = replace(choice, module=str(grid))
-    known = describe(choice)
-    (note,) = choice.home.rglob("*.json")
-    good = note.read_text()
-    note.write_text(text)
-    assert describe(choice) == known and note.read_text() == good
+def test_the_toy():
+    module = load_module()
+    facts = json.loads((toy.MODULE / "module.json").read_text("utf-8"))
+    assert (module.name, module.label, module.folder) == ("toy", "toy", toy.MODULE)
+    assert (module.size, module.n_features) == (facts["size"], facts["features"])
+    assert (module.size, module.n_features) == (112, 256)
+    assert module.n_parameters == facts["parameters"]
+    assert f"{module.multiply_adds:,} multiply-adds" in repr(module)
+    assert module(np.zeros((2, 112, 112, 3))).shape == (2, 256)
 
 
-def test_a_changed_module_is_noticed(choice, tmp_path):
-    choice = replace(choice, module=str(tmp_path / "mine"))
-    export(tmp_path / "mine", "Grid")
-    first = describe(choice)
-    shutil.rmtree(tmp_path / "mine")
-    export(tmp_path / "mine", "Colours")
-    other = describe(choice)
-    assert (first.features, other.features, other.size) == (48, 6, None)
-    assert first.stamp != other.stamp
-    with open(tmp_path / "mine" / "saved_model.pb", "ab") as out:
-        out.write(b"")
-    assert describe(choice) == other
+def test_a_module_maps_squares_to_features(grid, colours):
+    module = load_module(grid)
+    assert (module.name, module.label) == (str(grid), "grid")
+    expected = PIXELS.reshape(3, 4, 8, 4, 8, 3).mean((2, 4)).reshape(3, 48)
+    for images in (PIXELS, PIXELS.astype(np.float64), PIXELS.tolist()):
+        features = module(images)
+        assert features.dtype == np.float32
+        np.testing.assert_allclose(features, expected, rtol=1e-5)
+    assert module(PIXELS[:0]).shape == (0, 48)
+    features = load_module(colours, 20)(PIXELS[:, :20, :20])
+    np.testing.assert_allclose(
+        features[:, :3], PIXELS[:, :20, :20].mean((1, 2)), rtol=1e-5
+    )
+
+
+def test_a_fixed_size(grid, monkeypatch):
+    module = load_module(grid)
+    assert (module.size, module.n_features) == (32, 48)
+    assert load_module(grid, 32).size == 32
+    for asked in ("32", ""):
+        monkeypatch.setenv("DOGTL_SIZE", asked)
+        assert facts_of(load_module(grid)) == facts_of(module)
+    with pytest.raises(DogtlError, match=r"32 pixels, not of 224.*--size") as caught:
+        load_module(grid, 224)
+    assert sentence(caught)
+
+
+def test_any_size(colours, monkeypatch):
+    with pytest.raises(DogtlError, match="any size.*--size.*trained on") as caught:
+        load_module(colours)
+    assert sentence(caught)
+    monkeypatch.setenv("DOGTL_SIZE", "24")
+    small, large = load_module(colours), load_module(colours, 50)
+    assert (small.size, large.size, small.n_features) == (24, 50, 6)
+    assert small.fingerprint != large.fingerprint
+    assert small.multiply_adds < large.multiply_adds
+
+
+BAD_SIZES = [0, -1, 1.5, "abc", " ", "²", "007", " 32", "32\n", 4097, 10**8]
+
+
+@pytest.mark.parametrize("size", BAD_SIZES)
+def test_a_size_that_is_none(colours, size):
+    with pytest.raises(DogtlError, match="from 1 to 4096") as caught:
+        load_module(colours, size)
+    assert sentence(caught)
+
+
+def test_the_table():
+    assert next(iter(MODULES)) == "toy"
+    for word, (place, size) in MODULES.items():
+        assert word.isidentifier() and 100 < size < 400
+        here = Path(place).is_dir() or word == "toy_random"
+        assert here or place.startswith("https://"), word
+    assert len({place for place, _ in MODULES.values()}) == len(MODULES)
+
+
+def test_the_table_s_size_comes_last(web, grid, colours, monkeypatch):
+    for name, folder, size in (("any", colours, 40), ("fixed", grid, 32)):
+        web.serve(name, tarred(folder))
+        monkeypatch.setitem(MODULES, "mine", (web.address(name), 40))
+        assert load_module("mine").size == load_module(web.address(name)).size == size
+        assert load_module("mine", 32).size == 32
+    with pytest.raises(DogtlError, match="--size"):
+        load_module(colours)  # a folder isn't in the table
+
+
+# --- what they cost -------------------------------------------------------------------
+
+
+def test_costs_as_counted_by_hand(tmp_path):
+    tf = dogtl.import_tensorflow()
+    network = tf.Module()
+    network.filters = tf.Variable(tf.ones([4, 4, 3, 5]))
+    network.weights = tf.Variable(tf.ones([8 * 8 * 5, 7]))
+    network.unused = tf.Variable(tf.ones([1000]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 3])])
+    def call(images):
+        maps = tf.nn.conv2d(images, network.filters, 4, "VALID")
+        return tf.reshape(maps, [-1, 8 * 8 * 5]) @ network.weights
+
+    network.__call__ = call
+    tf.saved_model.save(network, str(tmp_path / "network"))
+    module = load_module(tmp_path / "network")
+    assert module.n_parameters == 4 * 4 * 3 * 5 + 8 * 8 * 5 * 7
+    assert module.multiply_adds == 8 * 8 * 5 * (4 * 4 * 3) + 8 * 8 * 5 * 7
+
+
+def test_costs_that_can_t_be_counted(grid):
+    """The network writes to its variables, so they can't be taken for constants."""
+    module = load_module(grid)
+    assert (module.n_parameters, module.multiply_adds) == (3, 0)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real module here")
+def test_costs_of_a_real_module():
+    module = load_module(REAL / "modules" / "mobilenet_v2_100_224")
+    assert (module.size, module.n_features) == (224, 1280)
+    assert module.multiply_adds == pytest.approx(300e6, rel=0.02)
+    assert module.n_parameters == pytest.approx(2.2e6, rel=0.02)
+
+
+# --- modules from an address ----------------------------------------------------------
+
+
+def test_a_module_from_an_address_is_that_from_its_folder(web, grid, home):
+    served = web.serve("m/1", tarred(grid), cuts=[1000])
+    web.serve("old/1", b"", to="m/1")
+    here = load_module(grid)
+    for name in ("m/1", "old/1", "m/1"):
+        there = load_module(web.address(name))
+        assert there.name == web.address(name) and there.label.endswith(name)
+        assert facts_of(there)[2:] == facts_of(here)[2:]
+        assert np.array_equal(there(PIXELS), here(PIXELS))
+        assert there.folder.parent == home / "modules"
+        assert files_of(there.folder) == files_of(grid)
+    assert served.asked == [None, "bytes=1000-", None]
+    assert set(web.queries) == {"tf-hub-format=compressed"}
+    web.serve("q", tarred(grid))
+    load_module(f"{web.address('q')}?version=2")
+    assert web.queries[-1] == "version=2&tf-hub-format=compressed"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b""])
+def test_an_address_that_gives_no_module(web, body):
+    web.serve("m", body)
+    for address in (web.address("m"), "http://127.0.0.1:9/m/1", "nonsense://x/y"):
+        with pytest.raises(DogtlError, match="usable archive|respond") as caught:
+            load_module(address)
+        assert address in sentence(caught)
+
+
+# --- a second look --------------------------------------------------------------------
+
+
+def test_what_is_known_is_stored(grid, home):
+    known = facts_of(load_module(grid))
+    before, good = times_of(home), files_of(home)
+    assert facts_of(load_module(grid)) == known and times_of(home) == before
+    (stored,) = (home / "modules").iterdir()
+    for damaged in (b"", b"nonsense", stored.read_bytes()[:-30]):
+        stored.write_bytes(damaged)
+        assert facts_of(load_module(grid)) == known and files_of(home) == good
+
+
+def test_a_changed_module_is_another_one(tmp_path):
+    folder = export(tmp_path / "mine", "Grid")
+    first = load_module(folder)
+    for file in folder.rglob("*"):
+        os.utime(file, (0, 0))
+    (folder / ".DS_Store").write_bytes(b"x")
+    assert facts_of(load_module(folder)) == facts_of(first)  # neither counts
+    shutil.rmtree(folder)
+    export(folder, "Colours")
+    other = load_module(folder, 32)
+    assert (first.n_features, other.n_features) == (48, 6)
+    assert first.fingerprint != other.fingerprint and other(PIXELS).shape == (3, 6)
+
+
+EVERYTHING = """
+import os, sys
+before = dict(os.environ)
+import numpy as np
+import dogtl
+from dogtl import linear
+from dogtl.cli import main
+linear.MAX_EPOCHS = 3
+assert "tensorflow" not in sys.modules
+assert dogtl.import_tensorflow() is sys.modules["tensorflow"]
+photos, module, new = sys.argv[1:]
+photo = photos + "/test/001.Red_setter/dog_00.jpg"
+for command in (["run"], ["predict", photo]):
+    assert main([*command, "--photos", photos, "--module", module]) == 0
+print(dogtl.load_module(new, 24)(np.ones((2, 24, 24, 3))).shape, file=sys.stderr)
+assert dict(os.environ) == before
+"""
+MET = """
+import sys
+import dogtl
+print(dogtl.load_module(sys.argv[1]).size, dogtl.load_module(sys.argv[1], 32).size)
+assert not {"tensorflow", "keras", "tensorflow_hub"} & set(sys.modules)
+"""
+
+
+def test_tensorflow_says_nothing_and_no_variable_is_set(photos, grid, colours):
+    """TensorFlow's own variables were set by that of the tests, and are inherited."""
+    process = python(EVERYTHING, photos, grid, colours)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    foreign = [line for line in err.splitlines() if not line.startswith("dogtl: ")]
+    assert foreign == ["(2, 6)"]
+
+
+def test_a_module_that_was_met_before_needs_no_tensorflow(grid, home):
+    load_module(grid), load_module(grid, 32)
+    process = python(MET, grid)
+    assert process.communicate(timeout=60) == ("32 32\n", "")
+    assert process.returncode == 0
+
+
+# --- what is no module ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["Vectors", "Grey", "Bytes", "Dict", "Maps"])
-def test_a_network_that_is_no_feature_vector_of_images(choice, tmp_path, kind):
+def test_a_network_that_is_no_feature_vector_of_images(tmp_path, home, kind):
     folder = export(tmp_path / kind, kind)
-    with pytest.raises(ModuleError, match="feature vector") as caught:
-        describe(replace(choice, module=str(folder)))
-    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    for size in (32, 32, None):
+        with pytest.raises(DogtlError, match="feature vector|--size") as caught:
+            load_module(folder, size)
+        assert str(folder) in sentence(caught)
+    assert not files_of(home)  # nothing is stored of what is no module
 
 
-def test_a_network_that_cannot_be_called(choice, tmp_path):
-    folder = export(tmp_path / "uncallable", "Uncallable")
-    with pytest.raises(ModuleError, match="can be called") as caught:
-        describe(replace(choice, module=str(folder)))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_network_with_signatures_only(choice, tmp_path):
-    tf = modules.tensorflow()
-    network, folder = tf.Module(), tmp_path / "signatures"
+def test_a_network_that_can_t_be_called(tmp_path):
+    folders = [export(tmp_path / "uncallable", "Uncallable")]
+    tf = dogtl.import_tensorflow()
+    network = tf.Module()
 
     @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 3])])
     def serve(images):
         return {"features": tf.reduce_mean(images, [1, 2])}
 
-    tf.saved_model.save(network, str(folder), signatures={"serving_default": serve})
-    with pytest.raises(ModuleError, match="can be called"):
-        describe(replace(choice, module=str(folder)))
+    folders.append(tmp_path / "signatures")
+    tf.saved_model.save(network, str(folders[1]), {"serving_default": serve})
+    for folder in folders:
+        with pytest.raises(DogtlError, match="can be called.*current format") as caught:
+            load_module(folder)
+        assert str(folder) in sentence(caught)
 
 
-def test_a_folder_without_a_module(choice, tmp_path):
-    broken = tmp_path / "broken"
-    for folder, text in ((tmp_path / "empty", None), (broken, b"nonsense")):
-        folder.mkdir()
-        if text:
-            (folder / "saved_model.pb").write_bytes(text)
-        with pytest.raises(ModuleError, match="cannot be loaded") as caught:
-            describe(replace(choice, module=str(folder)))
-        assert "\n" not in str(caught.value)
-    for missing in (tmp_path / "missing", broken / "saved_model.pb"):
-        with pytest.raises(ModuleError, match="no module folder"):
-            describe(replace(choice, module=str(missing)))
+def test_the_old_format(tmp_path):
+    tf, folder = dogtl.import_tensorflow(), tmp_path / "old"
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        images = v1.placeholder(tf.float32, [None, 32, 32, 3])
+        scale = v1.get_variable("scale", [], use_resource=True)
+        session.run(v1.global_variables_initializer())
+        signature = v1.saved_model.predict_signature_def(
+            {"images": images}, {"default": scale * tf.reduce_mean(images, [1, 2])}
+        )
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, [], {"default": signature})
+        builder.save()
+    (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
+    with pytest.raises(DogtlError, match="current format") as caught:
+        load_module(folder)
+    assert sentence(caught)
 
 
-def test_an_address_that_gives_nothing(choice, monkeypatch, tmp_path):
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
-    for address in ("http://127.0.0.1:9/module/1", "nonsense://x/y"):
-        with pytest.raises(ModuleError, match="cannot be loaded") as caught:
-            describe(replace(choice, module=address))
-        assert "\n" not in str(caught.value)
+def test_a_folder_without_a_module(tmp_path, grid):
+    cut = shutil.copytree(grid, tmp_path / "cut")
+    network = (cut / "saved_model.pb").read_bytes()
+    (cut / "saved_model.pb").write_bytes(network[: len(network) // 2])
+    bare = shutil.copytree(grid, tmp_path / "bare")
+    shutil.rmtree(bare / "variables")
+    (tmp_path / "empty").mkdir()
+    for folder in (cut, bare, tmp_path / "empty"):
+        with pytest.raises(DogtlError, match="can't be loaded") as caught:
+            load_module(folder)
+        assert str(folder) in sentence(caught)
+    for missing in (tmp_path / "missing", cut / "saved_model.pb"):
+        with pytest.raises(DogtlError, match="no module folder") as caught:
+            load_module(missing)
+        assert str(missing) in sentence(caught)
 
 
-def test_an_unknown_word_lists_the_known_ones(choice):
-    with pytest.raises(ModuleError, match="'inception'.* toy") as caught:
-        describe(replace(choice, module="inception"))
-    assert "\n" not in str(caught.value)
+def test_an_unknown_word_lists_the_known_ones():
+    with pytest.raises(DogtlError, match="'inception'.* toy") as caught:
+        load_module("inception")
+    assert all(word in sentence(caught) for word in MODULES)
 
 
-def test_nothing_is_noted_of_what_is_no_module(choice, tmp_path):
-    folder = export(tmp_path / "vectors", "Vectors")
-    for _ in range(2):
-        with pytest.raises(ModuleError):
-            describe(replace(choice, module=str(folder)))
-    assert not choice.home.exists() or not list(choice.home.rglob("*.json"))
+def test_a_network_that_fails_at_the_call(tmp_path):
+    tf = dogtl.import_tensorflow()
 
+    def mean(images):
+        return tf.reduce_mean(images, [1, 2])
 
-QUIET = """
-import sys
-import numpy as np
-from dogtl import modules
-tf = modules.tensorflow()
-assert tf is modules.tensorflow() and tf.__name__ == "tensorflow"
-network = modules.load(sys.argv[1])
-print(network(np.ones([2, 32, 32, 3], np.float32)).shape)
-print("an error of one's own is seen", file=sys.stderr)
-"""
-
-
-def test_tensorflow_says_nothing(grid):
-    process = python(QUIET, grid)
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, out) == (0, "(2, 48)\n")
-    assert err == "an error of one's own is seen\n"
+    one = save(tmp_path / "one", mean, 1, 32, 32, 3)
+    fewer = save(tmp_path / "fewer", lambda x: mean(x)[:1], None, 32, 32, 3)
+    wider = save(
+        tmp_path / "wider", lambda x: tf.tile(mean(x), [1, len(x)]), None, 32, 32, 3
+    )
+    for folder, shape in ((one, "[3, 32"), (fewer, "[1, 3]"), (wider, "[3, 9]")):
+        module = load_module(folder)
+        assert module(PIXELS[:1]).shape == (1, 3)
+        with pytest.raises(DogtlError, match="choose") as caught:
+            module(PIXELS)
+        assert str(folder) in sentence(caught) and shape in sentence(caught)
+    with pytest.raises(DogtlError, match="24, 24") as caught:
+        load_module(fewer)(PIXELS[:, :24, :24])
+    assert sentence(caught)

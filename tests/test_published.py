@@ -93,13 +93,22 @@ def test_drawn_again_from_its_csv_it_has_the_same_bytes(file, tmp_path):
 def test_made_afresh_its_numbers_are_the_committed_ones(file):
     committed, fresh = read_table(file), read_table(Path(FRESH) / file.name)
     assert committed.keys() == fresh.keys()
-    if file.stem in ("learning_curves", "confused_pairs", "guesses"):
-        return  # the epochs' number, and the order of equals, hang on the last digit
-    for name, column in committed.items():
-        if isinstance(column[0], str):
-            assert column == fresh[name], name
-        elif file.stem == "confusion":
-            assert np.abs(np.subtract(column, fresh[name])).sum() <= 6
-        else:
-            spread = max(1.0, np.abs(column).max())
-            assert np.allclose(column, fresh[name], atol=TOLERANCE * spread), name
+    if file.stem == "training_curves":
+        # the number of epochs hangs on the last digit, the lowest loss does not
+        lowest = [min(table["valid_loss"]) for table in (committed, fresh)]
+        assert np.isclose(*lowest, atol=TOLERANCE)
+    elif file.stem in ("confused_pairs", "predictions"):
+        # the order of equals hangs on the last digit, the first row does not
+        assert committed["breed"][0] == fresh["breed"][0]
+        number = "photos" if file.stem == "confused_pairs" else "probability"
+        moved = abs(committed[number][0] - fresh[number][0])
+        assert moved <= (3 if number == "photos" else TOLERANCE)
+    else:
+        for name, column in committed.items():
+            if isinstance(column[0], str):
+                assert column == fresh[name], name
+            elif file.stem == "confusion":
+                assert np.abs(np.subtract(column, fresh[name])).sum() <= 6
+            else:
+                spread = max(1.0, np.abs(column).max())
+                assert np.allclose(column, fresh[name], atol=TOLERANCE * spread), name

@@ -1,31 +1,20 @@
 """The toy module knows no breed, and its bottlenecks tell the breeds apart."""
 
 import json
-import os
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import times_of
 from PIL import Image
 
-from dogtl import linear, modules, toy
-from dogtl.bottlenecks import extract
-from dogtl.choices import Choice
-from dogtl.squares import square
+import dogtl
+from dogtl import toy
 from dogtl.toy import pretrain
 from dogtl.toy.brush import as_vector
 from dogtl.toy.kennel import BREEDS, LOOK_ALIKES
-
-HOME = os.environ.get("DOGTL_HOME")  # read now: no test sees it
-
-
-@pytest.fixture(scope="module")
-def choice(tmp_path_factory):
-    """The embedded default, in a home that may have the kennel's photos already."""
-    home = HOME or tmp_path_factory.mktemp("home")
-    return Choice("kennel", "toy", None, Path(home).absolute())
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +24,10 @@ def facts():
 
 @pytest.fixture(scope="module")
 def network():
-    return modules.load(str(toy.MODULE))
+    dogtl.import_tensorflow()
+    import tensorflow_hub as hub
+
+    return hub.load(str(toy.MODULE))
 
 
 def vectors(dogs):
@@ -54,21 +46,20 @@ def test_no_species_is_nearer_to_a_breed_than_two_breeds_that_differ(facts):
     assert len(species) == plan.species
     kinds = {breed: vectors(coats) for breed, coats in BREEDS.items()}
     differing = [pair for pair in combinations(BREEDS, 2) if pair not in LOOK_ALIKES]
-    law = min(nearest(kinds[a], kinds[b]) for a, b in differing)
-    assert pretrain.law() == pytest.approx(law)
-    assert nearest(species, np.concatenate([*kinds.values()])) > law
+    least = min(nearest(kinds[a], kinds[b]) for a, b in differing)
+    assert pretrain.minimum_distance() == pytest.approx(least)
+    assert nearest(species, np.concatenate([*kinds.values()])) > least
 
 
 def test_the_recorded_plan_is_the_one_of_the_code(facts):
     assert pretrain.Plan(**facts["plan"]) == pretrain.Plan()
 
 
-def test_described_as_recorded(choice, facts, network):
-    module = modules.describe(choice)
-    assert (module.size, module.features) == (facts["size"], facts["features"])
-    body = pretrain.network()
-    assert body.count_params() == facts["parameters"]
-    assert sum(np.size(v) for v in network.variables) == facts["parameters"]
+def test_it_is_as_recorded(kennel, facts):
+    module = kennel.module
+    assert (module.size, module.n_features) == (facts["size"], facts["features"])
+    assert module.n_parameters == facts["parameters"]
+    assert pretrain.network().count_params() == facts["parameters"]
 
 
 def test_vectors_are_the_same_each_time_and_never_negative(network, facts):
@@ -102,13 +93,35 @@ def test_a_tiny_pretraining_makes_a_module(tmp_path):
     assert not (folder / "old").exists()
     facts = json.loads((folder / "module.json").read_text("utf-8"))
     assert facts["plan"]["species"] == 3 and facts["losses"]["species_loss"] > 0
-    module = modules.describe(Choice("kennel", str(folder), None, tmp_path))
-    assert (module.size, module.features) == (pretrain.SIZE, 32)
+    module = dogtl.load_module(folder)
+    assert (module.size, module.n_features) == (pretrain.SIZE, 32)
 
 
-def test_an_export_says_nothing_that_a_notebook_would_store(tmp_path, capfd):
-    pretrain.export(pretrain.network(width=2), tmp_path / "module")
-    assert capfd.readouterr() == ("", "")
+def test_the_random_module_is_made_once_and_whole(home, capfd, monkeypatch):
+    module = dogtl.load_module("toy_random")
+    assert capfd.readouterr() == ("", "")  # or notebooks would store it
+    assert (module.size, module.n_features) == (112, 256)
+    before = times_of(home)
+    assert dogtl.load_module("toy_random").fingerprint == module.fingerprint
+    assert times_of(home) == before
+    assert not list(home.rglob("*.part"))
+
+
+def test_an_export_that_is_cut_off_leaves_nothing(tmp_path, monkeypatch):
+    tf, folder = dogtl.import_tensorflow(), tmp_path / "modules" / "cut"
+
+    def half(module, place, *signatures):
+        Path(place).mkdir(parents=True)
+        Path(place, "saved_model.pb").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.saved_model, "save", half)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.export(pretrain.network(width=2), folder)
+    assert list(folder.parent.iterdir()) == []
+    pretrain.export(pretrain.network(width=2), folder)
+    assert dogtl.load_module(folder).n_features == 32
 
 
 def test_a_square_comes_from_its_stream():
@@ -117,7 +130,7 @@ def test_a_square_comes_from_its_stream():
     assert one[0].shape == (pretrain.SIZE, pretrain.SIZE, 3)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert 0 < np.linalg.norm(one[1] - as_vector(dog)) < pretrain.law() / 2
+    assert 0 < np.linalg.norm(one[1] - as_vector(dog)) < pretrain.minimum_distance() / 2
 
 
 def accuracy(bottlenecks, features=None):
@@ -125,29 +138,21 @@ def accuracy(bottlenecks, features=None):
     sets = bottlenecks
     if features:
         sets = {k: replace(bottlenecks[k], features=features[k]) for k in bottlenecks}
-    layer = linear.fit(sets["train"], sets["valid"], 128, 1e-3)
-    guesses = layer.probabilities(sets["test"].features).argmax(1)
-    return (guesses == sets["test"].labels).mean()
+    layer = dogtl.fit(sets["train"], sets["valid"], 128, 1e-3)
+    return dogtl.evaluate(layer, sets["test"]).accuracy
 
 
-def test_it_tells_the_breeds_apart_by_what_it_learned(choice):
-    squares = square(choice)
-    bottlenecks = extract(choice, squares)
-    images = {
-        split: [Image.open(squares.square_of(path)) for path in paths]
-        for split, paths in squares.paths.items()
+def test_it_tells_the_breeds_apart_by_what_it_learned(kennel):
+    pixels = {
+        split: np.stack([dogtl.read_square(file) for file in files])
+        for split, files in kennel.squares.files.items()
     }
-    raw = {
-        split: np.stack([np.ravel(image.resize((32, 32))) for image in some])
-        for split, some in images.items()
-    }
-    raw = {split: (some / 255).astype(np.float32) for split, some in raw.items()}
-    untaught = pretrain.network(seed=1)
-    random = {
-        split: untaught.predict(np.stack(some) / np.float32(255), verbose=0)
-        for split, some in images.items()
-    }
-    reached = accuracy(bottlenecks)
+    raw, random, untaught = {}, {}, pretrain.network(seed=1)
+    for split, some in pixels.items():
+        tiny = [Image.fromarray(image).resize((32, 32)) for image in some]
+        raw[split] = np.stack(tiny).reshape(len(tiny), -1).astype(np.float32) / 255
+        random[split] = untaught.predict(some / np.float32(255), verbose=0)
+    reached = accuracy(kennel.bottlenecks)
     assert reached >= 0.80
-    assert reached >= 0.30 + accuracy(bottlenecks, raw)
-    assert reached >= 0.30 + accuracy(bottlenecks, random)
+    assert reached >= 0.30 + accuracy(kennel.bottlenecks, raw)
+    assert reached >= 0.30 + accuracy(kennel.bottlenecks, random)

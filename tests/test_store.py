@@ -1,0 +1,507 @@
+"""What's stored is never stale, never half read, made no more than once, and safe."""
+
+import errno
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from inspect import getsource
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BREEDS, Means, all_steps, draw, files_of, python, times_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import dogtl
+from dogtl import store
+
+RED, GRASS, STRIPED = BREEDS
+
+
+def squared_and_extracted(photos, home=None, size=32) -> tuple[dict, dict]:
+    """Each photo's square, as bytes, and each photo's breed and bottleneck."""
+    squares, files, rows = dogtl.square(dogtl.load_photos(photos), size, home), {}, {}
+    for split, made in dogtl.extract(squares, Means(size), home).items():
+        for i, photo in enumerate(made.paths):
+            files[photo] = squares.files[split][i].read_bytes()
+            rows[photo] = made.breeds[made.labels[i]], made.features[i].tolist()
+    return files, rows
+
+
+# --- a change is always seen, and costs no more than it must -------------------------
+
+CHANGES = {}
+
+
+def costs(n_squared, n_extracted):
+    """Note how many photos a change makes us square and extract."""
+
+    def note(change):
+        CHANGES[change.__name__] = change, n_squared, n_extracted
+        return change
+
+    return note
+
+
+def repaint(path, size=None, keep_time=False):
+    """Put another image in a photo's place."""
+    stat = path.stat()
+    size = size or dogtl.read_photo(path).size
+    draw(3, size, np.random.default_rng(9)).save(path)
+    if keep_time:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return stat.st_size == path.stat().st_size
+
+
+@costs(0, 0)
+def nothing(mine):
+    pass
+
+
+@costs(1, 0)
+def another_time(mine):
+    file = mine / "train" / RED / "dog_02.jpeg"
+    os.utime(file, ns=(1, file.stat().st_mtime_ns + 1))
+
+
+@costs(1, 0)
+def another_size(mine):
+    file = mine / "train" / RED / "dog_02.jpeg"
+    stat = file.stat()
+    file.write_bytes(file.read_bytes() + b"more")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@costs(1, 1)
+def another_photo_of_the_same_size(mine):
+    assert repaint(mine / "train" / RED / "dog_03.bmp")
+
+
+@costs(1, 1)
+def another_photo_of_the_same_time(mine):
+    assert not repaint(mine / "test" / GRASS / "dog_03.bmp", (90, 80), keep_time=True)
+
+
+@costs(2, 0)
+def two_photos_swapped(mine):
+    one, other = (mine / "test" / breed / "dog_01.png" for breed in (RED, GRASS))
+    one.rename(mine / "aside")
+    other.rename(one)
+    (mine / "aside").rename(other)
+
+
+@costs(1, 1)
+def one_added(mine):
+    draw(1, (40, 50), np.random.default_rng(8)).save(mine / "valid" / STRIPED / "a.png")
+
+
+@costs(2, 1)
+def one_added_to_two_splits(mine):
+    one_added(mine)
+    photo = mine / "valid" / STRIPED / "a.png"
+    shutil.copy(photo, mine / "test" / STRIPED / "b.png")
+
+
+@costs(0, 0)
+def one_removed(mine):
+    (mine / "train" / RED / "dog_00.jpg").unlink()
+
+
+@costs(1, 0)
+def one_renamed(mine):
+    photo = mine / "train" / RED / "dog_00.jpg"
+    photo.rename(photo.with_name("z.jpg"))
+
+
+@costs(1, 0)
+def one_moved_to_another_split(mine):
+    name = f"{STRIPED}/dog_07.JPG"
+    (mine / "train" / name).rename(mine / "test" / name)
+
+
+@costs(1, 0)
+def one_moved_to_another_breed(mine):
+    (mine / "train" / RED / "dog_08.jpg").rename(mine / "train" / GRASS / "dog_08.jpg")
+
+
+@costs(12, 0)
+def a_split_renamed(mine):
+    (mine / "valid").rename(mine / "validation")
+
+
+@costs(7, 0)
+def a_breed_added_before_all_others(mine):
+    shutil.copytree(mine / "train" / GRASS, mine / "train" / "000.New")
+
+
+@costs(0, 0)
+def one_spoilt(mine):
+    (mine / "valid" / RED / "dog_00.jpg").write_bytes(b"no image")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_seen_and_costs_no_more_than_it_must(mine, home, seen, change):
+    change, n_squared, n_extracted = CHANGES[change]
+    squared_and_extracted(mine)
+    before = times_of(home)
+    seen.clear()
+    change(mine)
+    after = squared_and_extracted(mine)
+    assert len(seen) == n_extracted
+    new = times_of(home).items() - before.items()
+    assert sum(name.endswith(".jpg") for name, _ in new) == n_squared
+    assert after == squared_and_extracted(mine, home.with_name("fresh"))
+
+
+def test_another_size_is_made_beside_the_first(photos, home, seen):
+    first = squared_and_extracted(photos)
+    before = times_of(home)
+    small = squared_and_extracted(photos, size=16)
+    assert before.items() <= times_of(home).items() and len(seen) == 2 * 51
+    assert squared_and_extracted(photos) == first
+    assert squared_and_extracted(photos, size=16) == small and len(seen) == 2 * 51
+
+
+RUN = f"""
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import dogtl
+
+{getsource(Means)}
+squares = dogtl.square(dogtl.load_photos(sys.argv[1]), 24)
+np.save("features.npy", dogtl.extract(squares, Means(24))["train"].features)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "squared", "extracted"),
+    [
+        ("squares.py", "Resampling.LANCZOS", "Resampling.BOX", 51, 51),
+        ("squares.py", "def make_square", "# a comment\ndef make_square", 51, 0),
+        ("bottlenecks.py", "BATCH = 32", "BATCH = 16", 0, 51),
+        ("figures.py", "\n\n\n", "\n\n\n# a comment\n", 0, 0),
+    ],
+)
+def test_edited_code_makes_its_results_again(
+    photos, home, tmp_path, monkeypatch, file, old, new, squared, extracted
+):
+    files, rows = squared_and_extracted(photos, size=24)
+    stored = times_of(home)
+    package = Path(dogtl.__file__).parent
+    edited = tmp_path / "edited" / "dogtl"
+    skip = shutil.ignore_patterns("module", "siblings", "__pycache__")
+    shutil.copytree(package, edited, ignore=skip)
+    text = (edited / file).read_text("utf-8")
+    assert old in text
+    (edited / file).write_text(text.replace(old, new), "utf-8")
+    monkeypatch.chdir(edited.parent)  # where Python looks for packages first
+    process = python(RUN, photos)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    made = [Path(name) for name in times_of(home).keys() - stored.keys()]
+    assert sum(path.suffix == ".jpg" for path in made) == squared
+    shards = [store.load_arrays(path) for path in made if path.suffix == ".npz"]
+    assert sum(len(shard["hashes"]) for shard in shards) == extracted
+    expected = [row for path, (_, row) in rows.items() if path.parts[-3] == "train"]
+    differ = (np.load("features.npy") != expected).any(axis=1)
+    assert differ.all() if new == "Resampling.BOX" else not differ.any()
+    assert squared_and_extracted(photos, size=24) == (files, rows)
+
+
+# --- a finished home -----------------------------------------------------------------
+
+
+def test_equal_inputs_give_equal_bytes_in_two_homes(done, photos, grid, home):
+    module = dogtl.load_module(grid)
+    dogtl.extract(dogtl.square(dogtl.load_photos(photos), module.size), module)
+    for folder in ("modules", "squares", "bottlenecks"):
+        assert files_of(home / folder) == files_of(done.home / folder) != {}
+
+
+def test_a_home_carried_elsewhere_with_its_photos_does_nothing_again(
+    photos, grid, tmp_path, seen
+):
+    home = tmp_path / "home"
+    first = all_steps(shutil.copytree(photos, home / "photos/dogs"), grid, home=home)
+    moved = shutil.copytree(home, tmp_path / "carried" / "elsewhere")
+    before = times_of(moved)
+    seen.clear()
+    again = all_steps(moved / "photos/dogs", grid, home=moved)
+    assert times_of(moved) == before and seen == []
+    assert (again.evaluation.probabilities == first.evaluation.probabilities).all()
+
+
+def test_two_folders_that_look_alike_never_share_a_square(tmp_path):
+    """Their photos have equal paths inside, sizes and times."""
+    made = {}
+    for where, colour in (("one", "red"), ("other", "blue")):
+        folder = tmp_path / where / "dogs"
+        for split in ("train", "valid", "test"):
+            for breed in ("a", "b"):
+                photo = folder / split / breed / "dog.bmp"
+                photo.parent.mkdir(parents=True)
+                Image.new("RGB", (40, 40), colour).save(photo)
+                os.utime(photo, (1e9, 1e9))
+        squares = dogtl.square(dogtl.load_photos(folder), 32)
+        made[where] = dogtl.read_square(squares.files["test"][0])[0, 0].argmax()
+    assert made == {"one": 0, "other": 2}
+
+
+def test_photos_that_moved_are_squared_again_but_not_extracted(
+    done, photos, grid, tmp_path, seen
+):
+    home = shutil.copytree(done.home, tmp_path / "copied")
+    moved = shutil.copytree(photos, tmp_path / "elsewhere" / photos.name)
+    again = all_steps(moved, grid, home=home)
+    assert seen == []
+    assert (again.evaluation.probabilities == done.evaluation.probabilities).all()
+
+
+def test_a_finished_home_on_a_read_only_disk_works(
+    done, photos, grid, tmp_path, monkeypatch
+):
+    home = shutil.copytree(done.home, tmp_path / "copied")
+    before = times_of(home)
+
+    def refuse(*args, **options):  # instead of chmod, which doesn't stop root
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("replace", "rename", "mkdir", "unlink", "remove", "utime"):
+        monkeypatch.setattr(os, name, refuse)
+    for name in ("write_bytes", "write_text", "mkdir", "unlink", "touch"):
+        monkeypatch.setattr(Path, name, refuse)
+    again = all_steps(photos, grid, home=home)
+    assert times_of(home) == before
+    assert (again.evaluation.probabilities == done.evaluation.probabilities).all()
+
+
+def test_nothing_stored_can_run(done):
+    arrays = 0
+    for file in filter(Path.is_file, done.home.rglob("*")):
+        assert file.suffix in (".jpg", ".npz")
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as stored:
+                for name in stored.files:
+                    assert not stored[name].dtype.hasobject
+                    arrays += 1
+    assert arrays >= 10
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __reduce__(self):
+        return os.mkdir, ("sprung",)
+
+
+def test_a_planted_pickle_never_runs(photos, home):
+    expected = squared_and_extracted(photos)
+    shard = sorted(home.rglob("*.npz"))[0]
+    np.savez(shard, hashes=np.array([Trap()]), features=np.array([Trap()]))
+    assert store.load_arrays(shard) == {}
+    assert squared_and_extracted(photos) == expected
+    assert not Path("sprung").exists()
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """A home with a shard of bottlenecks for each split, one's bytes, what's right."""
+    home = tmp_path_factory.mktemp("whole")
+    expected = squared_and_extracted(photos, home)
+    shard = sorted(home.rglob("*.npz"))[0]
+    return home, shard, shard.read_bytes(), expected
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_damaged_shard_is_never_half_read(whole, photos, data):
+    home, shard, intact, expected = whole
+    damaged, last = bytearray(intact), len(intact) - 1
+    directory = intact.index(b"PK\x01\x02")  # names, sizes and flags of the parts
+    place = st.integers(0, last) | st.integers(directory, last)
+    for where in data.draw(st.lists(place, max_size=4)):
+        damaged[where] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.just(last + 1) | st.integers(0, last))
+    shard.write_bytes(damaged[:cut])
+    assert squared_and_extracted(photos, home) == expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"hashes": ["a"]},
+        {"features": np.ones((1, 48), np.float32)},
+        {"hashes": ["a"], "features": np.ones((2, 48), np.float32)},
+        {"hashes": ["a"], "features": np.ones((1, 47), np.float32)},
+        {"hashes": ["a"], "features": np.ones((48,), np.float32)},
+    ],
+)
+def test_a_shard_of_another_shape_is_not_read(whole, photos, fields):
+    home, shard, intact, expected = whole
+    store.save_arrays(shard, fields)
+    assert squared_and_extracted(photos, home) == expected
+    assert shard.read_bytes() == intact
+
+
+# --- the store itself ----------------------------------------------------------------
+
+
+def test_the_home_is_an_argument_a_variable_or_data(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert store.find_home("given") == store.find_home(Path("given")).absolute()
+    assert store.find_home("~/given") == tmp_path / "me" / "given"
+    assert store.find_home() == tmp_path / "home"  # DOGTL_HOME
+    monkeypatch.setenv("DOGTL_HOME", "variable")
+    assert store.find_home() == tmp_path / "variable"
+    monkeypatch.setenv("DOGTL_HOME", "")
+    assert store.find_home() == Path(dogtl.__file__).parents[1] / "data"
+    caplog.set_level("INFO")
+    monkeypatch.setattr(store, "CHECKOUT", tmp_path / "site-packages")
+    assert store.find_home() == tmp_path / "data"
+    assert f"results go to {tmp_path / 'data'}" in caplog.text
+
+
+text = st.text('ab,:1"[]é\udce9', max_size=4)
+arrays = st.sampled_from(
+    [np.zeros(shape, kind) for shape in ((), 2, 4, (2, 2), (1, 4)) for kind in "bfdi"]
+)
+plain = st.none() | st.booleans() | st.integers(0, 12) | st.floats(0, 1) | text
+parts = st.lists(arrays | st.recursive(plain, st.lists, max_leaves=4), max_size=3)
+
+
+@given(parts, parts)
+@settings(max_examples=200, deadline=None)
+def test_fingerprints_are_equal_only_for_equal_parts(one, other):
+    def content(parts):
+        return [
+            (part.dtype.str, part.shape, part.tobytes())
+            if isinstance(part, np.ndarray)
+            else json.dumps(part)
+            for part in parts
+        ]
+
+    equal = store.fingerprint(*one) == store.fingerprint(*other)
+    assert equal == (content(one) == content(other))
+    assert len(store.fingerprint(*one)) == 20
+
+
+def test_fingerprints_are_of_content_alone(tmp_path):
+    table = np.arange(12.0).reshape(3, 4)
+    assert store.fingerprint(table.T) == store.fingerprint(table.T.copy())
+    assert store.fingerprint(table) != store.fingerprint(table + 1e-9)
+    one, other = tmp_path / "one.py", tmp_path / "other.py"
+    one.write_text("a = 1")
+    other.write_text("a = 1")
+    os.utime(other, (1, 1))
+    for content in (store.fingerprint_file, lambda path: store.code_version(str(path))):
+        assert content(one) == content(other)
+        other.write_text("a = 2")
+        assert content(one) != content(other)
+        other.write_text("a = 1")
+    versions = {store.code_version(str(one), name) for name in ("numpy", "pillow")}
+    assert len(versions) == 2
+
+
+def fill_the_disk(path, data):
+    with open(path, "wb") as file:
+        file.write(data[:3])
+    raise OSError(errno.ENOSPC, "the disk is full")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "file"
+    store.atomic_write(path, b"first", modified=1000)
+    assert path.read_bytes() == b"first" and path.stat().st_mtime == 1000
+    before = times_of(tmp_path)
+    store.atomic_write(path, b"first")
+    assert times_of(tmp_path) == before  # it had these bytes
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr(Path, "write_bytes", fill_the_disk)
+        store.atomic_write(path, b"second")
+    assert times_of(tmp_path) == before
+
+    def write(number):
+        store.atomic_write(path, bytes([number]) * 50_000)
+        content = path.read_bytes()
+        return len(content) == 50_000 and len(set(content)) == 1
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(write, range(100)))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_killed_processes_left_is_swept(tmp_path):
+    for name in ("a[1].jpg", "b.jpg", "old.jpg"):
+        target = tmp_path / "deeper" / name
+        target.parent.mkdir(exist_ok=True)
+        store.temporary_path(target).write_bytes(b"half")
+        part = store.temporary_path(target)
+        part.mkdir()
+        if name == "old.jpg":
+            for path in target.parent.glob(".old.jpg.*"):
+                os.utime(path, (1e9, 1e9))
+    store.atomic_write(tmp_path / "deeper" / "a[1].jpg", b"whole")
+    (tmp_path / "deeper" / ".hidden").touch()
+    store.sweep(tmp_path)
+    left = sorted(path.name for path in (tmp_path / "deeper").iterdir())
+    assert [name[:7] for name in left] == [".b.jpg.", ".b.jpg.", ".hidden", "a[1].jp"]
+    store.sweep(tmp_path / "none")
+
+
+def test_a_faster_process_may_tidy_up(tmp_path, monkeypatch):
+    """Its file is as right as ours, whose temporary file it deleted."""
+    file, replace = tmp_path / "a.npz", os.replace
+
+    def be_late(part, path):
+        replace(part, path)
+        store.sweep(path.parent)
+        replace(part, path)
+
+    monkeypatch.setattr(os, "replace", be_late)
+    store.atomic_write(file, b"whole")
+    assert file.read_bytes() == b"whole"
+    monkeypatch.setattr(os, "replace", lambda part, path: replace("none", path))
+    with pytest.raises(FileNotFoundError):
+        store.atomic_write(tmp_path / "b.npz", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+names = st.text(st.characters(exclude_characters="\0"), max_size=5)
+fields = st.dictionaries(
+    st.sampled_from(["a", "b", "c"]),
+    st.one_of(
+        names,
+        st.integers(-(2**40), 2**40),
+        st.floats(allow_nan=False),
+        st.lists(names, min_size=1, max_size=4),
+        arrays.filter(np.ndim),
+    ),
+)
+
+
+@given(fields)
+@settings(max_examples=60, deadline=None)
+def test_arrays_come_back_and_equal_ones_give_equal_bytes(fields):
+    one, other = Path("one.npz"), Path("other.npz")
+    store.save_arrays(one, fields)
+    store.save_arrays(other, dict(fields))
+    assert one.read_bytes() == other.read_bytes()
+    back = store.load_arrays(one)
+    assert back.keys() == fields.keys()
+    for name, value in fields.items():
+        assert type(back[name]) is type(value)
+        np.testing.assert_array_equal(back[name], value, strict=True)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"PK\x03\x04", b"no archive", bytes(99)])
+def test_what_is_no_archive_holds_no_arrays(tmp_path, data):
+    if data is not None:
+        (tmp_path / "a.npz").write_bytes(data)
+    assert store.load_arrays(tmp_path / "a.npz") == {}
