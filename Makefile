@@ -35,7 +35,7 @@ refresh: $(READY)
 	@$(QUIET) $(BIN)/python notebooks/execute.py refresh
 
 lab: $(READY)
-	@$(BIN)/jupyter lab --notebook-dir=.
+	@$(BIN)/python notebooks/execute.py lab
 
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
