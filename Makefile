@@ -9,8 +9,9 @@ KEY := $(shell $(PYTHON) -c "import hashlib, pathlib, sys; print(hashlib.sha256(
 	[sys.version, sys.base_prefix, *(pathlib.Path(name).read_text('utf-8') \
 	for name in ('pyproject.toml', 'constraints.txt'))]).encode()).hexdigest()[:12])")
 READY := .venv/ready-$(KEY)
-CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_HOME \
-	-u DOGTL_FIGURES -u DOGTL_DOGS_URL TQDM_DISABLE=1
+CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_DOGS_URL TQDM_DISABLE=1
+ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
+PYTEST := $(ONE_CORE) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 QUIET := env TQDM_DISABLE=1
 
 .PHONY: run test refresh lab setup
@@ -37,8 +38,10 @@ refresh: $(READY)
 lab: $(READY)
 	@$(BIN)/python notebooks/execute.py lab
 
+# two workers, a core and a file each; then the figures that the notebooks drew are compared
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
-	$(CLEAN) DOGTL_HOME="$$home" DOGTL_FIGURES="$$home/figures" PATH="$(CURDIR)/$(BIN):$$PATH" \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks tests
+	export DOGTL_HOME="$$home" DOGTL_FIGURES="$$home/lessons" && \
+	$(CLEAN) $(PYTEST) -n 2 --dist loadfile --durations 20 --nbval-lax --nbval-current-env notebooks tests && \
+	$(CLEAN) DOGTL_FRESH="$$home/lessons" $(PYTEST) tests/test_published.py -k afresh

@@ -33,8 +33,8 @@ HOME = os.environ.get("DOGTL_HOME")  # `make test` shares one kennel with the no
 def no_variables():
     """No variable of whoever runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("DOGTL_")]:
-            patch.delenv(name)
+        for name in ("PHOTOS", "MODULE", "SIZE", "DOGS_URL"):
+            patch.delenv(f"DOGTL_{name}", raising=False)
         patch.setenv("TQDM_DISABLE", "1")
         yield
 
@@ -43,6 +43,7 @@ def no_variables():
 def home(monkeypatch, tmp_path):
     """An empty home of the test's own, and an empty current folder."""
     monkeypatch.setenv("DOGTL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DOGTL_FIGURES", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from conftest import (
-    draw_photos,
     export,
     files_of,
     kill_once,
@@ -327,20 +326,16 @@ def test_what_is_missing_of_the_figures_is_made_again(cli, options, finished):
 
 
 @pytest.mark.usefixtures("quick")
-def test_no_old_confusion_matrix_lies_beside_new_figures(cli, grid, tmp_path):
-    counts = {"train": (2, 2), "valid": (1, 1), "test": (1, 1)}
-    folder = draw_photos(tmp_path / "dogs", counts=counts)
-    options = ["--photos", folder, "--module", grid]
+def test_no_old_confusion_matrix_lies_beside_new_figures(
+    cli, options, finished, monkeypatch
+):
     few = figures_folder(cli("run", *options)[1])
     before = files_of(few)
     assert {"confusion.png", "confusion.pdf", "confusion.csv"} <= before.keys()
-    for split in counts:
-        for number in range(3, 22):
-            source = folder / split / "001.Red_setter"
-            shutil.copytree(source, folder / split / f"{number:03}.Copy_{number}")
+    monkeypatch.setattr("dogtl.cli.MAX_CONFUSION_BREEDS", 2)
     code, out, _ = cli("run", *options)
     more = figures_folder(out)
-    assert code == 0 and "21 breeds" in out and more != few
+    assert code == 0 and more != few
     assert files_of(few) == before and not list(more.glob("confusion.*"))
     assert (more / "per_breed.png").exists()
 
@@ -604,10 +599,8 @@ def test_a_run_that_is_killed_at_every_stage(
     for come_so_far in (
         lambda: half_there("modules"),
         lambda: half_there("photos"),
-        lambda: any(home.glob("photos/*.part/unpacked/**/*.jpg")),
         lambda: half_written("squares"),
         lambda: half_written("bottlenecks"),
-        lambda: half_written("figures"),
     ):
         kill_once(python(QUICK_RUN + SLOW_RUN + RUN, *options), come_so_far)
     code, out, err = cli("run", *options)

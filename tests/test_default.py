@@ -109,3 +109,11 @@ def test_lessons_1_to_3_hold(kennel):
         alone = kennel.module(pixels[:1].astype(np.float32) / 255)
         np.testing.assert_allclose(alone, made.features[:1], rtol=1e-3, atol=1e-4)
     assert kennel.layer.kernel.shape == (256, 12)
+
+
+def test_squares_as_jpeg_predict_as_lossless_ones_do(kennel):
+    paths, size = kennel.squares.paths["test"], kennel.module.size
+    squares = [dogtl.make_square(dogtl.read_photo(path), size) for path in paths]
+    features = kennel.module(np.stack(squares).astype(np.float32) / 255)
+    lossless = kennel.layer.probabilities(features).argmax(axis=1)
+    assert (lossless != kennel.evaluation.predictions).mean() <= 0.03

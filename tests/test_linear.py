@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_layer_and_another_does_not(layer):
     assert not equal(dogtl.fit(TRAIN, VALID, seed=1), layer)
 
 
-@pytest.mark.parametrize("factor", [0.001, 0.01, 1000, 2.0**20])
+@pytest.mark.parametrize("factor", [0.001, 1000])
 def test_the_scale_of_the_features_does_not_matter(kennel, factor):
     def scaled(split):
         made = kennel.bottlenecks[split]

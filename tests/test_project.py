@@ -121,7 +121,7 @@ def test_wheel_works_in_an_empty_folder(installed, photos, tmp_path):
     )
     assert where.stdout.startswith(str(installed))
     run = subprocess.run(
-        [sys.executable, "-m", "dogtl", "run", "--photos", photos],
+        [sys.executable, "-m", "dogtl", "extract", "--photos", photos],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -130,9 +130,13 @@ def test_wheel_works_in_an_empty_folder(installed, photos, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr.count(f"results go to {tmp_path / 'data'}") == 1
-    assert run.stdout.splitlines()[-1].startswith("accuracy ")
-    assert (tmp_path / "data" / "figures").is_dir()
+    last = run.stdout.splitlines()[-1]
+    assert last == "test: 15 bottlenecks of 256 features, 3 breeds"
+    assert (tmp_path / "data" / "bottlenecks").is_dir()
     draws = (
-        "from dogtl.toy.kennel import draw_one, photo_list as p; draw_one(p()[0].path)"
+        "from dogtl.toy.kennel import draw_one, photo_list\n"
+        "draw_one(photo_list()[0].path)\n"
+        "from dogtl import figures\n"
+        "figures.gallery([], [])"
     )
     subprocess.run([sys.executable, "-c", draws], env=environment, check=True)

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 FIGURES = ROOT / "figures"
 TABLES = sorted(FIGURES.glob("*.csv"))
 CAPTIONS = tomllib.loads((FIGURES / "captions.toml").read_text("utf-8"))
-# The notebooks, run by nbval before this, leave their figures here.
-FRESH = os.environ.get("DOGTL_FIGURES")
+# Where the notebooks left their figures when `make test` ran them.
+FRESH = os.environ.get("DOGTL_FRESH")
 # Arithmetic may move a number in its third digit, and a trained result by three photos.
 TOLERANCE = 0.03
 
