@@ -148,7 +148,8 @@ def list_photos(folder: Path, name: str) -> Photos:
         labels = [numbers[path.parent.name] for path in paths]
         photos.paths[split], photos.skipped[split] = paths, skipped
         photos.labels[split] = np.array(labels, dtype=np.int64)
-        empty = [place / breed for breed in breeds if numbers[breed] not in labels]
+        used = set(labels)
+        empty = [place / breed for breed in breeds if numbers[breed] not in used]
         if not paths or (empty and split == "train"):
             raise DogtlError(
                 f"{empty[0] if paths else place} holds no photos: put some there"
