@@ -47,6 +47,13 @@ def slug(value: str) -> str:
     return re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII)[-40:].strip(".-") or "_"
 
 
+def why(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    error = getattr(error, "reason", error)  # what urllib wraps
+    text = str(getattr(error, "strerror", None) or error).strip()
+    return text.split("\n")[0][:200].rstrip(".:") or type(error).__name__
+
+
 def progress(items: Iterable | None, total: int, what: str) -> Iterable:
     """Return items with a bar on standard error; ``TQDM_DISABLE=1`` hides it.
 

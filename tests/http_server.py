@@ -1,17 +1,13 @@
 """A small HTTP server on 127.0.0.1 that serves files well, badly, or in part."""
 
 import io
-import re
 import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
-STAMP = (2017, 3, 8, 12, 0, 0)
 
 
 @dataclass
@@ -19,47 +15,41 @@ class Served:
     """A file and how it is served; `asked` and `sent` say what was wanted of it.
 
     `answers` are status codes that come first, and `cuts` are the bytes after which
-    the next answers break off. `length` declares another length, or none (-1), and
-    `pause` waits after each KiB. `wrong_part` sends another part than the one asked
-    for, `unasked` the part from that byte on to whoever asks for everything. `to`
-    sends to another file.
+    the next answers break off. `length` is declared instead of the true one (empty:
+    none), without `ranges` every answer starts at `part` (None: it's the whole),
+    `pause` waits after each KiB, and `to` sends to another file.
     """
 
     body: bytes
     ranges: bool = True
-    etag: str | None = '"one"'
-    date: str | None = None
-    cuts: list[int] = field(default_factory=list)
-    length: int | str | None = None
+    etag: str = '"one"'
+    date: str = ""
+    length: str | None = None
+    part: int | None = None
     pause: float = 0
-    answers: list[int] = field(default_factory=list)
-    wrong_part: bool = False
-    unasked: int | None = None
     to: str = ""
+    answers: list[int] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)
     sent: int = 0
 
 
-class Server:
+class Server(ThreadingHTTPServer):
     """Serves what `files` holds, by path without a query, as long as it's open."""
 
+    daemon_threads = True
+
     def __init__(self):
-        self.files: dict[str, Served] = {}
-        self.queries: list[str] = []
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, args=(0.01,)).start()
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files, self.queries = {}, []
+        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.http.shutdown()
-        self.http.server_close()
+    def server_close(self):
+        self.shutdown()
+        super().server_close()
 
     def address(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}/{name}"
+        return f"http://127.0.0.1:{self.server_port}/{name}"
 
     def serve(self, name: str, body: bytes, **options) -> Served:
         self.files[name] = Served(body, **options)
@@ -72,76 +62,56 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name, _, query = self.path[1:].partition("?")
-        self.owner.queries.append(query)
-        served = self.owner.files.get(name)
-        if served is None:
-            return self.send_error(404)
-        wanted = self.headers["Range"]
+        self.server.queries.append(query)
+        served, wanted = self.server.files[name], self.headers["Range"]
         served.asked.append(wanted)
+        headers = {"ETag": served.etag, "Last-Modified": served.date}
         if served.answers:
             return self.send_error(served.answers.pop(0))
         if served.to:
-            self.send_response(302)
-            self.send_header("Location", f"/{served.to}?{query}")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        first = None
-        if wanted is None:
-            first = served.unasked
-        elif served.ranges and self.headers["If-Range"] in (served.etag, served.date):
-            first = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
-            if first >= len(served.body):
-                return self.send_error(416)
-        return self._send(served, first)
+            return self._send(served, 302, {"Location": f"/{served.to}?{query}"})
+        first, last = served.part, len(served.body) - 1
+        if wanted and served.ranges and self.headers["If-Range"] in headers.values():
+            first = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if first is None:
+            return self._send(served, 200, headers)
+        if first > last:
+            return self.send_error(416)
+        headers["Content-Range"] = f"bytes {first}-{last}/{last + 1}"
+        return self._send(served, 206, headers, first)
 
-    def _send(self, served: Served, first: int | None):
-        body, total = memoryview(served.body)[first:], len(served.body)
-        given = body[: served.cuts.pop(0)] if served.cuts else body
-        self.send_response(200 if first is None else 206)
-        if served.length != -1:
-            self.send_header("Content-Length", str(served.length or len(body)))
-        if first is not None:
-            shown = first + served.wrong_part
-            self.send_header("Content-Range", f"bytes {shown}-{total - 1}/{total}")
-        for header, value in (("ETag", served.etag), ("Last-Modified", served.date)):
-            if value:
-                self.send_header(header, value)
+    def _send(self, served: Served, status: int, headers: dict, first: int = 0):
+        body = served.body[first:]
+        length = str(len(body)) if served.length is None else served.length
+        self.send_response(status)
+        headers["Content-Length"] = length
+        for header in filter(headers.get, headers):
+            self.send_header(header, headers[header])
         self.end_headers()
-        try:
-            for start in range(0, len(given), 1024):
-                served.sent += self.wfile.write(given[start : start + 1024])
+        body = body[: served.cuts.pop(0)] if served.cuts else body
+        with suppress(ConnectionError):  # the other side may be killed
+            for start in range(0, len(body), 1024):
+                served.sent += self.wfile.write(body[start : start + 1024])
                 time.sleep(served.pause)
-        except ConnectionError:  # the other side was killed
-            pass
-        self.close_connection = True
 
 
-def zipped(folder: Path | None, top: str = "", more: dict | None = None) -> bytes:
-    """A folder's files as a zip; `more` are further entries, by name or ZipInfo."""
+def zipped(members) -> bytes:
+    """A zip of pairs: a name or a ZipInfo, and the bytes."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(folder.rglob("*")) if folder else []:
-            if file.is_file():
-                name = top + file.relative_to(folder).as_posix()
-                archive.writestr(zipfile.ZipInfo(name, STAMP), file.read_bytes())
-        for name, data in (more or {}).items():
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
             archive.writestr(name, data)
     return buffer.getvalue()
 
 
-def tarred(
-    folder: Path | None, prefix: str = "./", kind: str = "gz", more: Sequence = ()
-) -> bytes:
-    """A folder as TF Hub serves a module: a .tar.gz with the files at its top.
-
-    `more` are further members, a `TarInfo` with its bytes each.
-    """
-    buffer, level = io.BytesIO(), {"compresslevel": 1} if kind == "gz" else {}
-    with tarfile.open(fileobj=buffer, mode=f"w:{kind}", **level) as archive:
-        for file in sorted(folder.rglob("*")) if folder else []:
-            name = prefix + file.relative_to(folder).as_posix()
-            archive.add(file, name, recursive=False)
-        for member, data in more:
+def tarred(folder=None, top="./", kind="gz", members=()) -> bytes:
+    """A folder as a .tar.gz, as TF Hub has them, or pairs with names or TarInfos."""
+    files = [file for file in folder.rglob("*") if file.is_file()] if folder else []
+    found = [(top + f.relative_to(folder).as_posix(), f.read_bytes()) for f in files]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=f"w:{kind}") as archive:
+        for name, data in [*found, *members]:
+            member = tarfile.TarInfo(name) if isinstance(name, str) else name
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
