@@ -6,9 +6,7 @@ pretrained backbone, or feature extractor, without its classifier.
 
 import functools
 import os
-import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dogtl import download, store, toy
-from dogtl.base import DogtlError, choose, is_word, slug
+from dogtl import store, toy
+from dogtl.base import DogtlError, choose, is_word, slug, why
 
 MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
-FACTS = {"size", "n_features", "n_parameters", "multiply_adds"}
 CODE = store.code_version(__file__, "tensorflow")
-
 
 # tfhub.dev's addresses lead to Kaggle's, which stand here where they were found in
 # projects that load them, else TF Hub's. Sizes are those of the modules' own pages.
@@ -93,39 +89,21 @@ class Module:
         """
         network = _load(self.folder, self.fingerprint.partition("-")[0])
         images = np.asarray(images, dtype=np.float32)
-        try:
-            features = network(images).numpy().astype(np.float32, copy=False)
-        except Exception as error:  # TensorFlow raises a dozen kinds
-            raise DogtlError(
-                f"the module {self.name} fails on squares in the shape"
-                f" {list(images.shape)} ({_reason(error)}): choose another --size, or a"
-                " feature vector that takes batches of any length"
-            ) from error
-        if features.shape != (len(images), self.n_features):
-            raise DogtlError(
-                f"the module {self.name} turns {len(images)} squares into the shape"
-                f" {list(features.shape)}: choose one that gives a row for each"
-            )
-        return features
+        return _call(network, images, self.name, self.n_features)
 
     def __repr__(self) -> str:
-        return (
-            f"{self.label}: {self.size} x {self.size} pixels to"
-            f" {self.n_features} features, {self.n_parameters:,} parameters,"
-            f" {self.multiply_adds:,} multiply-adds"
-        )
+        text = f"{self.label}: {self.size} x {self.size} pixels to {self.n_features}"
+        text += f" features, {self.n_parameters:,} parameters"
+        return f"{text}, {self.multiply_adds:,} multiply-adds"
 
     @property
     def label(self) -> str:
-        """The last part of the name, for people."""
-        parts = re.split(r"[/\\]", self.name.rstrip("/\\"))
-        return "/".join(parts[-3 if "://" in self.name else -1 :])
+        """The last part of the name, for people; of an address the last three."""
+        return "/".join(Path(self.name).parts[-3 if "://" in self.name else -1 :])
 
 
 def load_module(
-    module: str | Path | None = None,
-    size: int | None = None,
-    home: Path | None = None,
+    module: str | Path | None = None, size: int | None = None, home: Path | None = None
 ) -> Module:
     """Return the chosen module.
 
@@ -163,25 +141,38 @@ def load_module(
     """
     name = choose(module, "DOGTL_MODULE", "toy")
     home, asked = store.find_home(home), _asked_size(size)
-    folder = _find_folder(name, home)
+    handle, _ = MODULES.get(name, (name, None))
+    trained = dict(MODULES.values()).get(handle)  # an address may be in the table too
+    folder = _find_folder(name, handle, home)
     content = _fingerprint(folder)
-    sizes = dict(MODULES.values())  # by handle
-    trained = sizes.get(MODULES.get(name, (name,))[0])
-    key = store.fingerprint(CODE, content, asked, trained)
-    facts = store.load_arrays(home / "modules" / f"{key}.npz")
-    if facts.keys() != FACTS:
-        with _quiet():
-            facts = _inspect(_load(folder, content), name, asked, trained)
-        store.save_arrays(home / "modules" / f"{key}.npz", facts)
-        store.sweep(home / "modules")
+    file = home / "modules" / f"{store.fingerprint(CODE, content, asked, trained)}.npz"
+    facts = store.load_arrays(file)
+    if not facts:
+        facts = _inspect(_load(folder, content), name, asked, trained)
+        store.save_arrays(file, facts)
+        store.sweep(file.parent)
     return Module(name, folder, **facts, fingerprint=f"{content}-{facts['size']}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send file descriptor 2, standard error, elsewhere for a moment."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def import_tensorflow():
     """Import TensorFlow without the lines that it prints on standard error.
 
-    They come from C++ whatever one sets, so file descriptor 2 leads to a temporary
-    file for that moment. If the import fails its error is raised as usual.
+    They come from C++ whatever one sets, so file descriptor 2 leads nowhere for that
+    moment. If the import fails its error is raised as usual.
 
     Returns
     -------
@@ -197,7 +188,6 @@ def import_tensorflow():
     if "tensorflow" not in sys.modules:
         with _quiet():
             import tensorflow as tf
-            import tensorflow_hub  # noqa: F401
 
             tf.zeros([])  # the first operation has something to say, too
         tf.get_logger().setLevel("ERROR")  # or its log would end up in notebooks
@@ -205,26 +195,39 @@ def import_tensorflow():
 
 
 @functools.lru_cache(maxsize=1)
+@_quiet()
 def _load(folder: Path, content: str) -> Callable:
     """Load a network; the last one stays loaded."""
     import_tensorflow()
     import tensorflow_hub as hub
 
     try:
-        with _quiet():
-            loaded = hub.load(str(folder))
+        network = hub.load(str(folder))
+        if not callable(network):
+            raise TypeError("it isn't in TF Hub's current format, TF2 SavedModel")
     except Exception as error:  # TF Hub and TensorFlow raise a dozen kinds
         raise DogtlError(
-            f"{folder} can't be loaded as a module: {_reason(error)}"
+            f"{folder} can't be loaded as a module ({why(error)}): choose another"
         ) from error
-    if not callable(loaded):
+    return network
+
+
+def _call(network: Callable, images, name: str, width: int | None = None) -> np.ndarray:
+    """Return the bottlenecks of images, of `width` features or of any number."""
+    try:
+        features = network(images).numpy().astype(np.float32, copy=False)
+        rows, columns = features.shape
+        if rows != len(images) or columns != (width or columns) or not columns:
+            raise ValueError(f"it gives the shape {list(features.shape)}")
+    except Exception as error:  # TensorFlow raises a dozen kinds
         raise DogtlError(
-            f"{folder} isn't a module that can be called: choose a feature vector in"
-            " TF Hub's current format (TF2 SavedModel)"
-        )
-    return loaded
+            f"{name} can't turn squares in the shape {list(images.shape)} into one"
+            f" feature vector each ({why(error)}): choose another --size or module"
+        ) from error
+    return features
 
 
+@_quiet()
 def _inspect(
     network: Callable, name: str, asked: int | None, trained: int | None
 ) -> dict[str, int]:
@@ -234,28 +237,15 @@ def _inspect(
     specs = tf.nest.flatten([call.structured_input_signature for call in calls])
     shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
     fixed = next((shape[1] for shape in shapes if shape.rank == 4), None)
-    if asked and fixed and asked != fixed:
-        raise DogtlError(
-            f"{name} takes squares of {fixed} pixels, not of {asked}: leave --size (or"
-            " DOGTL_SIZE) out"
-        )
     size = asked or fixed or trained
-    if not size:
+    if not size or fixed not in (None, size):
+        takes = f"{fixed} pixels" if fixed else "any size"
         raise DogtlError(
-            f"{name} takes squares of any size: choose one with --size (or DOGTL_SIZE),"
-            " best the one that it was trained on"
+            f"{name} takes squares of {takes}: set --size (or DOGTL_SIZE) to the one"
+            " that it was trained on"
         )
-    try:
-        features = network(tf.zeros([1, size, size, 3]))
-        n_features = len(features[0])
-        if features.shape != [1, n_features] or not n_features:
-            raise ValueError(f"it gives the shape {features.shape}")
-    except Exception as error:  # TensorFlow raises a dozen kinds
-        raise DogtlError(
-            f"{name} can't turn squares of {size} pixels into feature vectors"
-            f" ({_reason(error)}): choose another --size, or a feature vector of images"
-        ) from error
-    return {"size": size, "n_features": n_features, **_costs(network, size)}
+    features = _call(network, tf.zeros([1, size, size, 3]), name)
+    return {"size": size, "n_features": features.shape[1], **_costs(network, size)}
 
 
 def _costs(network: Callable, size: int) -> dict[str, int]:
@@ -279,16 +269,14 @@ def _costs(network: Callable, size: int) -> dict[str, int]:
 
 def _asked_size(size: int | None) -> int | None:
     asked = os.environ.get("DOGTL_SIZE", "") if size is None else str(size)
-    is_number = re.fullmatch("[1-9][0-9]{0,3}", asked)
-    if asked and not (is_number and int(asked) <= MAX_SIZE):
+    if asked and asked not in map(str, range(1, MAX_SIZE + 1)):
         raise DogtlError(
-            f"the size is {asked!r}: give the squares' side in pixels with --size (or"
-            f" DOGTL_SIZE), from 1 to {MAX_SIZE}"
+            f"--size (or DOGTL_SIZE) is {asked!r}: give pixels, from 1 to {MAX_SIZE}"
         )
     return int(asked) if asked else None
 
 
-def _find_folder(name: str, home: Path) -> Path:
+def _find_folder(name: str, handle: str, home: Path) -> Path:
     """Return the folder that a module lies in; one from an address is fetched."""
     if is_word(name) and name not in MODULES:
         raise DogtlError(
@@ -297,12 +285,13 @@ def _find_folder(name: str, home: Path) -> Path:
         )
     if name == "toy_random":
         return toy.pretrain.untrained(home)
-    handle, _ = MODULES.get(name, (name, None))
     if "://" in handle:
+        from dogtl import download  # what it imports takes long
+
         address = f"{handle}{'&' if '?' in handle else '?'}tf-hub-format=compressed"
         folder = f"{slug(handle)}-{store.fingerprint(handle)}"
         return download.fetch_folder(address, home / "modules" / folder)
-    if not Path(handle).is_dir():
+    if not os.path.isdir(handle):
         raise DogtlError(f"there is no module folder {handle}: give one that exists")
     return Path(handle)
 
@@ -312,21 +301,3 @@ def _fingerprint(folder: Path) -> str:
     files = sorted(file for file in folder.rglob("[!.]*") if file.is_file())
     names = [file.relative_to(folder).as_posix() for file in files]
     return store.fingerprint(names, [store.fingerprint_file(file) for file in files])
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error."""
-    return str(error).strip().split("\n")[0][:200]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as elsewhere:
-        os.dup2(elsewhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -5,31 +5,23 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dogtl import download, store
-from dogtl.base import DogtlError, choose, is_word, progress
+from dogtl import store, toy
+from dogtl.base import DogtlError, choose, is_word
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SPLITS = {
-    "train": ("train",),
-    "valid": ("valid", "validation", "val"),
-    "test": ("test",),
-}
+SPLITS = {"train": ["train"], "valid": ["valid", "validation", "val"], "test": ["test"]}
 DOGS = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
 # Without a list Pillow would hand EPS files to Ghostscript, a program.
-FORMATS = "JPEG PNG WEBP AVIF GIF TIFF BMP PPM JPEG2000 TGA".split()  # noqa: SIM905
-
-TOY = Path(__file__).with_name("toy")
-DRAWN_BY = [str(TOY / f"{name}.py") for name in ("brush", "scenery", "kennel")]
-KENNEL = f"kennel-{store.code_version(*DRAWN_BY, 'pillow', 'numpy')}"
+FORMATS = "JPEG PNG WEBP AVIF GIF TIFF BMP PPM JPEG2000 TGA"
 
 
 class UnreadablePhoto(DogtlError):
@@ -64,18 +56,17 @@ class Photos:
     skipped: dict[str, dict[Path, str]]
 
     def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{len(paths)} {split}" for split, paths in self.paths.items()
-        )
+        counts = ", ".join(f"{len(self.paths[split])} {split}" for split in self.paths)
         n_skipped = sum(map(len, self.skipped.values()))
         return f"{counts} photos, {len(self.breeds)} breeds, {n_skipped} skipped"
 
     def _repr_html_(self) -> str:
-        rows = [("split", "photos", "skipped")]
+        rows = ["<tr><th>split<th>photos<th>skipped"]
         for split, paths in self.paths.items():
-            rows.append((split, len(paths), len(self.skipped[split])))
-        cells = ("".join(f"<td>{cell}</td>" for cell in row) for row in rows)
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+            rows.append(
+                f"<tr><td>{split}<td>{len(paths)}<td>{len(self.skipped[split])}"
+            )
+        return f"<table>{''.join(rows)}</table>"
 
 
 def load_photos(photos: str | Path | None = None, home: Path | None = None) -> Photos:
@@ -112,49 +103,14 @@ def load_photos(photos: str | Path | None = None, home: Path | None = None) -> P
     """
     name = choose(photos, "DOGTL_PHOTOS", "kennel")
     if not is_word(name):
-        return list_photos(Path(name), name)
-    if name == "kennel":
-        return list_photos(_draw_kennel(store.find_home(home)), name)
-    if name == "dogs":
-        return list_photos(_fetch_dogs(store.find_home(home)), name)
-    raise DogtlError(
-        f"there are no photos called {name!r}: choose kennel, dogs or a folder (a path"
-        " holds a /, as in ./mine)"
-    )
-
-
-def list_photos(folder: Path, name: str) -> Photos:
-    """Return the photos in train|valid|test / breed / file, without opening any.
-
-    Hidden files are passed over. Raises DogtlError, in one sentence, if a split is
-    missing or empty, if train has fewer than two breeds, or if another split has a
-    breed that train lacks.
-    """
-    if not folder.is_dir():
-        raise DogtlError(f"there is no folder {folder}: give one that holds train/")
-    folders = {split: _split_folder(folder, split) for split in SPLITS}
-    breeds = [
-        entry.name for entry in _visible(folders["train"]) if os.path.isdir(entry)
-    ]
-    if len(breeds) < 2:
-        raise DogtlError(
-            f"{folders['train']} holds {len(breeds)} breed folder(s): put the photos of"
-            " at least two breeds there, a folder each"
-        )
-    numbers = {breed: number for number, breed in enumerate(breeds)}
-    photos = Photos(name, folder, breeds, {}, {}, {})
-    for split, place in folders.items():
-        paths, skipped = _list_split(place, breeds)
-        labels = [numbers[path.parent.name] for path in paths]
-        photos.paths[split], photos.skipped[split] = paths, skipped
-        photos.labels[split] = np.array(labels, dtype=np.int64)
-        used = set(labels)
-        empty = [place / breed for breed in breeds if numbers[breed] not in used]
-        if not paths or (empty and split == "train"):
-            raise DogtlError(
-                f"{empty[0] if paths else place} holds no photos: put some there"
-            )
-    return photos
+        folder = Path(name)
+    elif name == "kennel":
+        folder = toy.kennel_folder(store.find_home(home))
+    elif name == "dogs":
+        folder = _fetch_dogs(store.find_home(home))
+    else:
+        raise DogtlError(f"{name!r} isn't known: choose kennel, dogs or a path")
+    return _list_photos(folder, name)
 
 
 def read_photo(path: str | Path, short_side: int | None = None) -> Image:
@@ -189,38 +145,39 @@ def read_photo(path: str | Path, short_side: int | None = None) -> Image:
     >>> image.mode, image.size
     ('RGB', (584, 439))
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    Image.init()  # older Pillows don't know AVIF
+    known = [name for name in FORMATS.split() if name in Image.OPEN]
+    if not os.path.isfile(path) and os.path.exists(path):  # a pipe would wait forever
         raise OSError(errno.EINVAL, "it isn't a file")
-    Image.init()  # which finds the formats that this Pillow knows
-    known = [name for name in FORMATS if name in Image.OPEN]  # AVIF since Pillow 11.3
     try:
         data = Path(path).read_bytes()
         with Image.open(io.BytesIO(data), formats=known) as image:
             if short_side:
                 image.draft(None, (short_side, short_side))
             image.load()
-            return _to_rgb(_upright(image))
+            with suppress(Exception):  # broken EXIF data don't spoil the pixels
+                ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except MemoryError:
         raise OSError(errno.ENOMEM, "there isn't enough memory for it") from None
-    except UnidentifiedImageError:
-        raise UnreadablePhoto("it isn't an image that Pillow can read") from None
     except Exception as error:  # decoders raise nearly anything on broken files
         if getattr(error, "errno", None):  # it's the file that can't be read
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadablePhoto(reason) from error
+        reason = " ".join(str(error).partition(" <")[0].split())  # no <object at 0x1f>
+        raise UnreadablePhoto(reason or type(error).__name__) from error
 
 
-def _upright(image: Image) -> Image:
-    """Turn an image as its EXIF orientation says; broken EXIF data turns nothing."""
-    from PIL import ImageOps
-
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are fine all the same
-        return image
+def check_complete(photos: Photos) -> None:
+    """Raise DogtlError if a breed has no photo in train, or another split none."""
+    for split, labels in photos.labels.items():
+        counts = np.bincount(labels, minlength=len(photos.breeds))
+        if not (counts.all() if split == "train" else counts.any()):
+            breed = photos.breeds[counts.argmin()]
+            raise DogtlError(
+                f"{photos.folder} has no usable {split} photo of {breed}: add some"
+            )
 
 
 def _to_rgb(image: Image) -> Image:
@@ -237,63 +194,66 @@ def _to_rgb(image: Image) -> Image:
     return image
 
 
-def _draw_kennel(home: Path) -> Path:
-    """Draw the kennel where it isn't there; whatever is drawn already stays."""
-    folder = home / "photos" / KENNEL
-    finished = folder / ".finished"
-    if not finished.exists():
-        from dogtl.toy.kennel import draw_kennel
-
-        draw_kennel(folder, progress=progress)
-        store.sweep(folder)
-        store.atomic_write(finished, b"")
-    return folder
-
-
 def _fetch_dogs(home: Path) -> Path:
     """Fetch Udacity's dogs, or what ``DOGTL_DOGS_URL`` names: an address or a path."""
-    given = choose(None, "DOGTL_DOGS_URL", DOGS)
-    if "://" not in given:
-        given = os.path.abspath(given)  # mine.zip is no word, but a path
-    if os.path.isdir(given):
-        return Path(given)
-    facts = os.stat(given) if os.path.isfile(given) else None
+    from dogtl import download  # what it imports takes long
+
+    source = choose(None, "DOGTL_DOGS_URL", DOGS)
+    if "://" not in source:
+        source = os.path.abspath(source)  # mine.zip is no word, but a path
+    if os.path.isdir(source):
+        return Path(source)
+    facts = os.stat(source) if os.path.isfile(source) else None
     stamp = [facts.st_size, facts.st_mtime_ns] if facts else []
-    name = "dogs" if given == DOGS else f"dogs-{store.fingerprint(given, stamp)}"
-    return download.fetch_folder(given, home / "photos" / name)
+    name = "dogs" if source == DOGS else f"dogs-{store.fingerprint(source, stamp)}"
+    return download.fetch_folder(source, home / "photos" / name)
 
 
-def _split_folder(folder: Path, split: str) -> Path:
+def _list_photos(folder: Path, name: str) -> Photos:
+    """List the photos in train|valid|test / breed / file, without opening any."""
+    places = {split: _find_split(folder, split) for split in SPLITS}
+    breeds = [place.name for place in _visible(places["train"]) if os.path.isdir(place)]
+    if len(breeds) < 2:
+        raise DogtlError(
+            f"{places['train']} holds {len(breeds)} breed folder(s): it needs two"
+        )
+    numbers = {breed: number for number, breed in enumerate(breeds)}
+    photos = Photos(name, folder, breeds, {}, {}, {})
+    for split, place in places.items():
+        paths, strays = _list_split(place, breeds)
+        labels = [numbers[path.parent.name] for path in paths]
+        photos.paths[split] = paths
+        photos.labels[split] = np.array(labels, dtype=np.int64)
+        photos.skipped[split] = dict.fromkeys(strays, "it isn't a file of a breed")
+    check_complete(photos)
+    return photos
+
+
+def _find_split(folder: Path, split: str) -> Path:
     found = [folder / name for name in SPLITS[split] if (folder / name).is_dir()]
-    if len(found) == 1:
-        return found[0]
-    names = " or ".join(SPLITS[split])
-    if found:
-        raise DogtlError(f"{folder} holds more than one of {names}: keep one of them")
-    raise DogtlError(f"{folder} holds no folder {names}: put the {split} photos there")
+    if len(found) != 1:
+        raise DogtlError(
+            f"there is {'more than one' if found else 'no'} folder"
+            f" {folder / ' or '.join(SPLITS[split])}: put the {split} photos into one"
+        )
+    return found[0]
 
 
-def _list_split(folder: Path, breeds: list[str]) -> tuple[list[Path], dict[Path, str]]:
+def _list_split(folder: Path, breeds: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the photos in the breeds' folders, and what lies in the wrong place."""
-    paths, skipped = [], {}
-    for entry in _visible(folder):
-        if not os.path.isdir(entry):
-            skipped[Path(entry)] = "it isn't inside a breed's folder"
-            continue
-        if entry.name not in breeds:
-            raise DogtlError(
-                f"{folder} holds a breed that train lacks, {entry.name}: add it to"
-                " train or take it away"
-            )
-        for photo in _visible(entry):
-            if os.path.isfile(photo):
-                paths.append(Path(photo))
-            else:
-                skipped[Path(photo)] = "it isn't a file in the breed's folder"
-    return paths, skipped
+    places = _visible(folder)
+    photos, strays = [], [Path(place) for place in places if not os.path.isdir(place)]
+    for place in filter(os.path.isdir, places):
+        if place.name not in breeds:
+            raise DogtlError(f"train lacks {place.name}, a breed of {folder}: add it")
+        parent = Path(place)
+        for entry in _visible(place):  # only what isn't a plain file is looked up
+            is_file = entry.is_file(follow_symlinks=False) or os.path.isfile(entry)
+            (photos if is_file else strays).append(parent / entry.name)
+    return photos, strays
 
 
-def _visible(folder: os.PathLike) -> list[os.DirEntry]:
+def _visible(folder: str | os.PathLike) -> list[os.DirEntry]:
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
     return sorted(shown, key=lambda entry: entry.name)

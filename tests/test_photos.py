@@ -5,7 +5,6 @@ import io
 import os
 import struct
 import warnings
-import zipfile
 import zlib
 from pathlib import Path
 from unittest import mock
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 import dogtl
 
@@ -55,17 +54,18 @@ def kinds():
     for kind in ("PNG", "BMP", "PPM", "TIFF", "TGA", "JPEG2000"):
         yield kind, encode(kind), RGB, 0
     yield "WebP", encode("WEBP", lossless=True), RGB, 0
+    fine = {"quality": 100, "subsampling": "4:4:4"}
     if features.check("avif"):
-        avif = encode("AVIF", SMOOTH, quality=100, subsampling="4:4:4")
-        yield "AVIF", avif, SMOOTH, 9
-    fine = {"quality": 95, "subsampling": "4:4:4"}
-    yield "JPEG", encode("JPEG", SMOOTH, **fine), SMOOTH, 9
-    yield "progressive", encode("JPEG", SMOOTH, progressive=True, **fine), SMOOTH, 9
-    two = {"save_all": True, "append_images": [Image.new("RGB", (96, 128))]}
-    yield "two JPEGs in one", encode("MPO", SMOOTH, **two, **fine), SMOOTH, 9
+        yield "AVIF", encode("AVIF", SMOOTH, **fine), SMOOTH, 9
+    more = {"progressive": True, "comment": b"mine", "dpi": (300, 300)}
+    yield "JPEG", encode("JPEG", SMOOTH, **more, **fine), SMOOTH, 9
+    for kind in ("GIF", "TIFF", "PNG", "WEBP", "MPO"):
+        red, blue = (Image.new("RGB", (8, 6), name) for name in ("red", "blue"))
+        frames = encode(kind, red, save_all=True, append_images=[blue])
+        yield f"two frames {kind}", frames, np.full((6, 8, 3), (255, 0, 0)), 3
 
     palette, bits = Image.fromarray(RGB).quantize(4), Image.fromarray(GREY).convert("1")
-    colours = np.asarray(palette.convert("RGB"))
+    colours, index = np.asarray(palette.convert("RGB")), np.asarray(palette)[..., None]
     for kind in ("PNG", "GIF", "TIFF", "BMP"):
         yield f"grey {kind}", encode(kind, GREY), stack(GREY), 0
         yield f"bits {kind}", encode(kind, bits), stack(np.asarray(bits) * 255), 0
@@ -73,13 +73,14 @@ def kinds():
     for kind in ("PNG", "TIFF"):
         deep = encode(kind, GREY.astype(np.uint16) * 257)
         yield f"16-bit grey {kind}", deep, stack(GREY), 0
+        cmyk = encode(
+            kind.replace("PNG", "JPEG"), Image.fromarray(SMOOTH).convert("CMYK")
+        )
+        yield f"CMYK {kind}", cmyk, SMOOTH, 25
     dark = encode("PNG", np.full((4, 4), 2570, np.uint16))
     yield "16-bit grey that's dark", dark, np.full((4, 4, 3), 10), 0
     rows = b"".join(b"\0" + row.tobytes() for row in RGB.astype(">u2") * 257)
     yield "16-bit RGB", png(12, 9, 16, 2, rows), RGB, 0
-    for kind, options in (("JPEG", {"quality": 95}), ("TIFF", {})):
-        cmyk = encode(kind, Image.fromarray(SMOOTH).convert("CMYK"), **options)
-        yield f"CMYK {kind}", cmyk, SMOOTH, 16
 
     alpha = np.linspace(0, 255, GREY.size).astype(np.uint8).reshape(GREY.shape)
     share = alpha[..., None] / 255
@@ -89,26 +90,23 @@ def kinds():
         image.putalpha(Image.fromarray(alpha))
         for kind in ("PNG", "TIFF"):
             yield f"{mode} {kind}", encode(kind, image), expected, 1
-    white = np.where(np.asarray(palette)[..., None] == 2, 255, colours)
     for kind in ("PNG", "GIF"):
         seen = encode(kind, palette, transparency=2)
-        yield f"palette with a transparent colour {kind}", seen, white, 0
-    alphas = Image.new("P", (3, 1))
-    alphas.putpalette([100, 50, 0] * 3)
-    alphas.putdata([0, 1, 2])
-    seen = encode("PNG", alphas, transparency=bytes([255, 0, 51]))
-    yield "palette with alphas", seen, [[(100, 50, 0), (255,) * 3, (224, 214, 204)]], 1
-    colour = tuple(map(int, RGB[2, 3]))
-    white = np.where((colour == RGB).all(axis=2, keepdims=True), 255, RGB)
-    yield "RGB with a transparent colour", encode("PNG", transparency=colour), white, 0
+        yield (
+            f"a transparent palette {kind}",
+            seen,
+            np.where(index == 2, 255, colours),
+            0,
+        )
+    seen = encode("PNG", palette, transparency=bytes([255, 0, 51, 255]))
+    alphas = np.array([1, 0, 0.2, 1])[index]
+    yield "palette with alphas", seen, colours * alphas + 255 * (1 - alphas), 1
+    seen = encode("PNG", transparency=tuple(map(int, RGB[2, 3])))
+    white = np.where((RGB[2, 3] == RGB).all(axis=2, keepdims=True), 255, RGB)
+    yield "RGB with a transparent colour", seen, white, 0
     seen = encode("PNG", GREY, transparency=int(GREY[2, 3]))
     white = stack(np.where(GREY[2, 3] == GREY, 255, GREY))
     yield "grey with a transparent one", seen, white, 0
-
-    red, two = Image.new("RGB", (8, 6), "red"), [Image.new("RGB", (8, 6), "blue")]
-    for kind in ("GIF", "TIFF", "PNG", "WEBP"):
-        frames = encode(kind, red, save_all=True, append_images=two)
-        yield f"two frames {kind}", frames, np.full((6, 8, 3), (255, 0, 0)), 3
 
 
 KINDS = {name: image for name, *image in kinds()}
@@ -119,14 +117,13 @@ def test_every_kind_is_read_as_rgb(tmp_path, kind):
     data, expected, off = KINDS[kind]
     (tmp_path / "photo.jpg").write_bytes(data)  # whatever the suffix says
     image = dogtl.read_photo(tmp_path / "photo.jpg")
-    assert image.mode == "RGB"
+    assert image.mode == "RGB" and image.info == {}  # its comment would stay in squares
     np.testing.assert_allclose(np.asarray(image).astype(int), expected, atol=off)
 
 
-def exif(way, **more) -> Image.Exif:
+def exif(way) -> Image.Exif:
     made = Image.Exif()
-    made[ORIENTATION] = way
-    made.update({int(tag[1:]): value for tag, value in more.items()})
+    made.update({ORIENTATION: way, 271: "a maker", 282: 72.0})
     return made
 
 
@@ -159,23 +156,15 @@ def test_every_orientation_is_upright(tmp_path, way):
         np.testing.assert_allclose(middle.astype(int), RGB, atol=8)
 
 
-@given(st.integers(20, 300), st.integers(20, 300), st.integers(1, 400))
-@settings(max_examples=25, deadline=None)
-def test_a_jpeg_is_decoded_no_smaller_than_asked(width, height, short_side):
-    Image.new("RGB", (width, height)).save("photo.jpg")
-    image = dogtl.read_photo("photo.jpg", short_side)
-    assert min(image.size) >= min(short_side, width, height)
-    assert image.size <= (width, height)
+def test_a_jpeg_is_decoded_no_smaller_than_asked():
+    for width, height in ((300, 200), (64, 300), (20, 20)):
+        Image.new("RGB", (width, height)).save("photo.jpg")
+        for short_side in range(1, 400, 7):
+            image = dogtl.read_photo("photo.jpg", short_side)
+            assert min(short_side, width, height) <= min(image.size)
 
 
-def test_nothing_but_the_pixels_is_kept(tmp_path):
-    data = encode("JPEG", exif=exif(6), comment=b"mine", dpi=(300, 300))
-    (tmp_path / "photo.jpg").write_bytes(data)
-    assert dogtl.read_photo(tmp_path / "photo.jpg").info == {}
-
-
-CAMERA = {"_271": "a maker", "_282": 72.0, "_34665": {0x829A: (1, 60)}}
-WITH_EXIF = encode("JPEG", exif=exif(6, **CAMERA))
+WITH_EXIF = encode("JPEG", exif=exif(6))
 START = WITH_EXIF.find(b"Exif")
 END = START + int.from_bytes(WITH_EXIF[START - 2 : START], "big") - 2
 changes = st.tuples(st.integers(START, END - 1), st.integers(0, 255))
@@ -195,32 +184,20 @@ def test_broken_exif_data_spoil_no_photo(changes):
 
 # --- what is no image ----------------------------------------------------------------
 
-
-def a_zip() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("dog.jpg", encode("JPEG"))
-    return file.getvalue()
-
-
 BAD = {
     "nothing": b"",
     "one byte": b"\x89",
-    "text": b"this is a dog\n" * 50,
     "html": b"<!DOCTYPE html><html><body>404</body></html>",
     "noise": np.random.default_rng(5).bytes(5000),
     "zeros": bytes(5000),
     "a header alone": b"\xff\xd8\xff\xe0\x00\x10JFIF\x00",
-    "an archive": a_zip(),
     "a program for Ghostscript": encode("EPS"),
     "cut png": encode("PNG")[:-150],
     "cut gif": encode("GIF")[:-60],
-    "cut bmp": encode("BMP")[:-30],
     "cut tiff": encode("TIFF")[:-200],
     "cut webp": encode("WEBP", lossless=True)[:-150],
     "cut jpeg": encode("JPEG", np.tile(RGB, (20, 20, 1)))[:2000],
     "a bomb": png(60_000, 60_000, 8, 2),
-    "a huge size": png(2**31 - 1, 2**31 - 1, 8, 2),
     "no size": png(0, 0, 8, 2),
 }
 
@@ -230,27 +207,36 @@ def test_bytes_that_are_no_image_are_refused_with_a_reason(tmp_path, name):
     (tmp_path / "photo.jpg").write_bytes(BAD[name])
     with pytest.raises(dogtl.UnreadablePhoto) as caught:
         dogtl.read_photo(tmp_path / "photo.jpg")
-    assert str(caught.value) and "\n" not in str(caught.value)
+    reason = str(caught.value)
+    assert reason and not {"\n", "<"} & set(reason)
     if name == "a program for Ghostscript":  # which nobody looked for
-        assert str(caught.value) == "it isn't an image that Pillow can read"
+        assert reason == "cannot identify image file"
 
 
 def test_what_cannot_be_opened_is_another_error(tmp_path):
-    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
-    os.mkfifo(tmp_path / "pipe.jpg")  # it would wait for ever
     with open(tmp_path / "sparse.jpg", "wb") as file:
         file.truncate(2**43)  # more than any memory
-    missing, odd = errno.ENOENT, errno.EINVAL
-    for name, reason in {
-        "none.jpg": missing,
-        "dangling.jpg": missing,
-        ".": odd,
-        "pipe.jpg": odd,
-        "sparse.jpg": errno.ENOMEM,
-    }.items():
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name, reason in (
+        ("none.jpg", errno.ENOENT),
+        (".", errno.EINVAL),
+        ("pipe.jpg", errno.EINVAL),  # reading it would never end
+        ("sparse.jpg", errno.ENOMEM),
+    ):
         with pytest.raises(OSError) as caught:
             dogtl.read_photo(tmp_path / name)
         assert caught.value.errno == reason and caught.value.strerror
+
+
+def test_memory_that_runs_out_while_decoding_is_not_the_photo_s_fault(monkeypatch):
+    Path("photo.png").write_bytes(encode("PNG"))
+
+    def fail(image):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(OSError, match="memory"):
+        dogtl.read_photo("photo.png")
 
 
 FEW_PIXELS = (Image, "MAX_IMAGE_PIXELS", 10**6)  # spares the memory
@@ -295,30 +281,23 @@ def names(by_split, folder) -> dict[str, list[str]]:
     }
 
 
-def test_photos_are_listed_in_order_with_their_labels(tmp_path):
-    more = ["train/b/10.jpg", "train/b/9.jpg", "train/a/Z.jpg", "train/a/a.png"]
-    photos = dogtl.load_photos(lay_out(tmp_path, *USUAL, *more))
+@pytest.mark.parametrize("valid", ["valid", "validation", "val"])
+def test_photos_are_listed_in_order_with_their_labels(tmp_path, valid):
+    lay_out(tmp_path, *USUAL, "train/b/10.jpg", "train/b/9.jpg", "train/a/Z.jpg")
+    (tmp_path / "valid").rename(tmp_path / valid)
+    photos = dogtl.load_photos(tmp_path)
     assert photos.name == str(tmp_path) and photos.folder == tmp_path
     assert photos.breeds == ["a", "b"]
+    b = ("train/b/1.jpg", "train/b/10.jpg", "train/b/9.jpg")
     assert names(photos.paths, tmp_path) == {
-        "train": [
-            *("train/a/1.jpg", "train/a/Z.jpg", "train/a/a.png"),
-            *("train/b/1.jpg", "train/b/10.jpg", "train/b/9.jpg"),
-        ],
-        "valid": ["valid/a/1.jpg"],
+        "train": ["train/a/1.jpg", "train/a/Z.jpg", *b],
+        "valid": [f"{valid}/a/1.jpg"],
         "test": ["test/b/1.jpg"],
     }
     labels = {split: labels.tolist() for split, labels in photos.labels.items()}
-    assert labels == {"train": [0, 0, 0, 1, 1, 1], "valid": [0], "test": [1]}
+    assert labels == {"train": [0, 0, 1, 1, 1], "valid": [0], "test": [1]}
     assert {labels.dtype for labels in photos.labels.values()} == {np.dtype(np.int64)}
     assert photos.skipped == {"train": {}, "valid": {}, "test": {}}
-
-
-@pytest.mark.parametrize("name", ["valid", "validation", "val"])
-def test_valid_has_three_names(tmp_path, name):
-    (lay_out(tmp_path, *USUAL) / "valid").rename(tmp_path / name)
-    photos = dogtl.load_photos(tmp_path)
-    assert names(photos.paths, tmp_path)["valid"] == [f"{name}/a/1.jpg"]
 
 
 def test_hidden_files_are_passed_over_and_strays_skipped(tmp_path):
@@ -328,7 +307,7 @@ def test_hidden_files_are_passed_over_and_strays_skipped(tmp_path):
     (tmp_path / "valid/a/gone.jpg").symlink_to(tmp_path / "nowhere")
     for loop in ("valid/a/loop.jpg", "train/loop"):
         (tmp_path / loop).symlink_to(tmp_path / loop)
-    os.mkfifo(tmp_path / "test/b/pipe")
+    os.mkfifo(tmp_path / "test/b/pipe")  # opening it would wait for ever
     photos = dogtl.load_photos(tmp_path)
     assert sorted(sum(names(photos.paths, tmp_path).values(), [])) == sorted(USUAL)
     assert names(photos.skipped, tmp_path) == {
@@ -338,34 +317,39 @@ def test_hidden_files_are_passed_over_and_strays_skipped(tmp_path):
     }
     assert all(why for split in photos.skipped.values() for why in split.values())
     assert repr(photos) == "2 train, 1 valid, 1 test photos, 2 breeds, 6 skipped"
-    assert "<td>valid</td><td>1</td><td>2</td>" in photos._repr_html_()
+    assert "<td>valid<td>1<td>2" in photos._repr_html_()
 
 
-def test_a_linked_photo_and_a_linked_breed_are_photos(tmp_path):
-    lay_out(tmp_path, *USUAL, "elsewhere/c/1.jpg")
+def test_links_and_odd_names_are_photos_too(tmp_path):
+    odd = ["valid/Ünï 犬/a b\tc\n'\"$x$.jpg", os.fsdecode(b"train/a/caf\xe9.jpg")]
+    try:
+        lay_out(tmp_path, *USUAL, "train/Ünï 犬/ .jpg", *odd, "elsewhere/c/1.jpg")
+    except OSError:
+        pytest.skip("this file system takes Unicode only")
     (tmp_path / "train/a/2.jpg").symlink_to(tmp_path / "elsewhere/c/1.jpg")
     (tmp_path / "train/c").symlink_to(tmp_path / "elsewhere/c")
     photos = dogtl.load_photos(tmp_path)
-    assert photos.breeds == ["a", "b", "c"]
-    listed = names(photos.paths, tmp_path)["train"]
-    assert {"train/a/2.jpg", "train/c/1.jpg"} <= set(listed)
+    assert photos.breeds == ["a", "b", "c", "Ünï 犬"]
+    listed = sum(names(photos.paths, tmp_path).values(), [])
+    assert {"train/a/2.jpg", "train/c/1.jpg", *odd} <= set(listed)
 
 
 @pytest.mark.parametrize(
     ("paths", "sentence"),
     [
-        (USUAL[:3], "holds no folder test: "),
-        (USUAL[2:], "holds no folder train: "),
-        (("train", *USUAL[2:]), "holds no folder train: "),
-        ((*USUAL[:2], USUAL[3]), "holds no folder valid or validation or val: "),
-        ((*USUAL, "val/a/1.jpg"), "more than one of valid or validation or val: "),
-        ((*USUAL, "test/c/1.jpg"), "test holds a breed that train lacks, c: "),
-        ((*USUAL[:1], *USUAL[2:]), r"train holds 1 breed folder\(s\): "),
-        (("train/note.txt", *USUAL[2:]), r"train holds 0 breed folder\(s\): "),
-        ((*USUAL[:3], "test/b/.hidden"), "test holds no photos: "),
-        ((*USUAL[:3], "test/stray.jpg"), "test holds no photos: "),
-        ((*USUAL, "train/c/.hidden"), "train/c holds no photos: "),
-        ((*USUAL, "train/aa/.hidden", "train/d/1.jpg"), "train/aa holds no photos: "),
+        (USUAL[:3], "there is no folder .*/test: put the test photos"),
+        (("train", *USUAL[2:]), "there is no folder .*/train: "),
+        ((*USUAL[:2], USUAL[3]), "there is no folder .*/valid or validation or val: "),
+        ((*USUAL, "val/a/1.jpg"), "there is more than one folder .*/valid or valid"),
+        ((*USUAL, "test/c/1.jpg"), "train lacks c, a breed of .*/test: "),
+        ((*USUAL[:1], *USUAL[2:]), r"/train holds 1 breed folder\(s\): "),
+        (("train/note.txt", *USUAL[2:]), r"/train holds 0 breed folder\(s\): "),
+        ((*USUAL[:3], "test/b/.hidden"), "no usable test photo of a: "),
+        ((*USUAL[:3], "test/stray.jpg"), "no usable test photo of a: "),
+        (
+            (*USUAL, "train/aa/.hidden", "train/d/1.jpg"),
+            "no usable train photo of aa: ",
+        ),
     ],
 )
 def test_a_folder_that_makes_no_sense_gives_one_sentence(tmp_path, paths, sentence):
@@ -379,7 +363,9 @@ def test_no_folder_and_no_known_word(tmp_path):
     for chosen in ("./none", tmp_path / "file", "s3://bucket/dogs"):
         with pytest.raises(dogtl.DogtlError, match="there is no folder"):
             dogtl.load_photos(chosen)
-    with pytest.raises(dogtl.DogtlError, match=r"'puppies': choose kennel, dogs or"):
+    with pytest.raises(
+        dogtl.DogtlError, match="'puppies' isn't known: choose kennel"
+    ):
         dogtl.load_photos("puppies")
 
 
@@ -400,14 +386,3 @@ def test_photos_are_chosen_by_argument_variable_and_kind(tmp_path, monkeypatch):
         photos = dogtl.load_photos(chosen)
         assert photos.folder == tmp_path / folder
         assert photos.name == (name or str(tmp_path / folder))
-
-
-def test_odd_names_are_listed(tmp_path):
-    odd = ["valid/Ünï cødé 犬/a b\tc\n'\"$x$.jpg", os.fsdecode(b"train/a/caf\xe9.jpg")]
-    try:
-        lay_out(tmp_path, *USUAL, "train/Ünï cødé 犬/ .jpg", *odd)
-    except OSError:
-        pytest.skip("this file system takes Unicode only")
-    photos = dogtl.load_photos(tmp_path)
-    assert photos.breeds == ["a", "b", "Ünï cødé 犬"]
-    assert set(odd) <= set(sum(names(photos.paths, tmp_path).values(), []))

@@ -13,8 +13,23 @@ imports neither Pillow nor TensorFlow.
 from importlib import import_module
 from pathlib import Path
 
-MODULE = Path(__file__).parent / "module"
-SIBLINGS = Path(__file__).parent / "siblings"
+from dogtl import base, store
+
+TOY = Path(__file__).parent
+MODULE, SIBLINGS = TOY / "module", TOY / "siblings"
+DRAWN_BY = [str(TOY / f"{name}.py") for name in ("brush", "scenery", "kennel")]
+KENNEL = f"kennel-{store.code_version(*DRAWN_BY, 'pillow', 'numpy')}"
+
+
+def kennel_folder(home: Path) -> Path:
+    """Return the folder of the kennel's photos; what isn't there yet is drawn."""
+    folder = home / "photos" / KENNEL
+    finished = folder / ".finished"
+    if not finished.exists():
+        import_module("dogtl.toy.kennel").draw_kennel(folder, progress=base.progress)
+        store.sweep(folder)
+        store.atomic_write(finished, b"")
+    return folder
 
 
 def __getattr__(name: str):
