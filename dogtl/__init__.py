@@ -30,7 +30,7 @@ from dogtl.linear import (
     cross_entropy,
     fit,
     history_table,
-    make_train_epoch,
+    loss_and_gradient,
     softmax,
     train,
 )

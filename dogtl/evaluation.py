@@ -194,13 +194,10 @@ def per_breed(evaluation: Evaluation) -> dict[str, list]:
     """
     rows = []
     for label, counts in enumerate(evaluation.confusion):
-        breed, n, correct = (
-            evaluation.breeds[label],
-            int(counts.sum()),
-            int(counts[label]),
-        )
+        breed, n, correct = evaluation.breeds[label], counts.sum(), counts[label]
         if n:
-            rows.append((breed, n, correct, correct / n, *wilson_interval(correct, n)))
+            row = (breed, int(n), int(correct), float(correct / n))
+            rows.append((*row, *wilson_interval(int(correct), int(n))))
     return dict(zip(PER_BREED, map(list, zip(*rows, strict=True)), strict=True))
 
 

@@ -56,7 +56,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def publish(
-    draw: Callable[[dict], Figure], table: dict, folder: Path | None = None
+    draw: Callable[..., Figure], table: dict, folder: Path | None = None, **more
 ) -> Figure:
     """Draw a table, save the figure and, as CSV, the table.
 
@@ -68,6 +68,8 @@ def publish(
         What it draws.
     folder : Path, optional
         See `save`.
+    **more
+        What else `draw` takes: images.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def publish(
     rows.writerows(zip(*table.values(), strict=True))
     data = text.getvalue().encode("utf-8", "surrogateescape")
     atomic_write(_folder(folder) / f"{draw.__name__}.csv", data)
-    return save(draw(table), draw.__name__, folder)
+    return save(draw(table=table, **more), draw.__name__, folder)
 
 
 def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
@@ -135,9 +137,10 @@ def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
     rows, cell = max(1, -(-len(images) // columns)), PAGE / columns
     width = int(cell / 0.066)  # characters that fit below an image
     captions = [
-        "\n".join(fill(line, width) for line in c.split("\n")) for c in captions
+        "\n".join(fill(line, width) for line in caption.split("\n"))
+        for caption in captions
     ]
-    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    lines = 1 + max((caption.count("\n") for caption in captions), default=0)
     figure, axes = _grid(rows, columns, (PAGE, rows * (cell + 0.14 * lines)))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
@@ -149,12 +152,8 @@ def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
 
 def most_confident_errors(images: list, table: dict) -> Figure:
     """Photos with a wrong ``prediction``: the ``breed`` and the ``confidence``."""
-    pairs = zip(*_named_pairs(table), table["confidence"], strict=True)
-    captions = [
-        f"{breed}\n{confidence:.0%} {prediction}"
-        for breed, prediction, confidence in pairs
-    ]
-    return gallery(images, captions)
+    rows = zip(*_named_pairs(table), table["confidence"], strict=True)
+    return gallery(images, [f"{breed}\n{p:.0%} {other}" for breed, other, p in rows])
 
 
 @styled
@@ -207,12 +206,13 @@ def training_curves(table: dict) -> Figure:
             axis.plot(table["epoch"], table[f"{split}_{what}"], label=split)
         axis.axvline(best, color="0.6", linewidth=0.8, linestyle="-", zorder=0)
         axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     loss, accuracy = axes.flat
     loss.set(ylabel="cross-entropy [nats]", ylim=(0, None))
     accuracy.set(ylabel="accuracy", ylim=(None, 1.01))
     at_the_top = {"va": "top", "transform": loss.get_xaxis_transform()}
     loss.text(best, 1, " lowest", color="0.4", size=7, **at_the_top)
-    loss.legend(loc="center right")
+    loss.legend(loc="best")
     return figure
 
 

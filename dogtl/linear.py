@@ -1,8 +1,6 @@
 """Step 3, the linear layer: multinomial logistic regression on the bottlenecks."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +8,13 @@ import numpy as np
 from dogtl import store
 from dogtl.base import DogtlError, log, progress
 from dogtl.bottlenecks import Bottlenecks, check_finite
-from dogtl.modules import import_tensorflow
 
-BATCH_SIZES = (32, 128)
-L2S = (0.0, 1e-3, 1e-2)
-PATIENCE = 10  # epochs without a lower validation loss before training stops
+L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # from clearly too weak to too strong
+PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
+FLOOR = 0.1  # of the mean variance: or features that hardly vary would be blown up
 HISTORY = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
-CODE = store.code_version(__file__, "tensorflow", "keras", "numpy")
+CODE = store.code_version(__file__, "scipy", "numpy")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,8 +31,8 @@ class LinearLayer:
         The classes, in the columns' order.
     module : dict of str to str
         The ``name`` and the ``fingerprint`` of the module that it belongs to.
-    l2, batch_size : float, int
-        The hyperparameters it was trained with.
+    l2 : float
+        The L2 penalty that it was trained with.
     history : dict of str to ndarray, float64 [epochs]
         ``train_loss``, ``valid_loss``, ``train_accuracy`` and ``valid_accuracy`` over
         the whole split at the end of each epoch.
@@ -46,7 +43,6 @@ class LinearLayer:
     breeds: list[str]
     module: dict[str, str]
     l2: float
-    batch_size: int
     history: dict[str, np.ndarray]
 
     @property
@@ -71,9 +67,9 @@ class LinearLayer:
         accuracy = self.history["valid_accuracy"][self.best_epoch - 1]
         limit = "" if self.stopped_early else " (stopped at the limit of epochs)"
         return (
-            f"linear layer {self.kernel.shape[0]} x {self.kernel.shape[1]}, batches of"
-            f" {self.batch_size}, L2 {self.l2:g}, {self.best_epoch} epochs{limit},"
-            f" valid accuracy {accuracy:.3f}"
+            f"linear layer {self.kernel.shape[0]} x {self.kernel.shape[1]}, L2"
+            f" {self.l2:g}, {self.best_epoch} epochs{limit}, valid accuracy"
+            f" {accuracy:.3f}"
         )
 
 
@@ -121,23 +117,63 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     shifted = logits - logits.max(axis=-1, keepdims=True)
     log_sums = np.log(np.exp(shifted).sum(axis=-1))
-    return float((log_sums - shifted[np.arange(len(labels)), labels]).mean())
+    losses = log_sums - shifted[np.arange(len(labels)), labels]
+    return float(losses.mean(dtype=np.float64))
 
 
-def train(
-    bottlenecks: dict[str, Bottlenecks], seed: int = 0, home: Path | None = None
-) -> LinearLayer:
+def loss_and_gradient(
+    weights: np.ndarray, features: np.ndarray, labels: np.ndarray, l2: float = 0.0
+) -> tuple[float, np.ndarray]:
+    """Return a layer's loss, and its slope in the direction of each weight.
+
+    The loss is the mean cross-entropy plus `l2` times the sum of the squared kernel.
+
+    Parameters
+    ----------
+    weights : ndarray, float [features + 1, breeds]
+        The kernel, and the bias as the last row.
+    features : ndarray, float [photos, features]
+        The bottlenecks.
+    labels : ndarray, int [photos]
+        The correct breeds.
+    l2 : float, optional
+        The penalty.
+
+    Returns
+    -------
+    loss : float
+        In nats.
+    gradient : ndarray, float [features + 1, breeds]
+        The slopes.
+
+    Examples
+    --------
+    >>> features, labels = np.array([[1.0, 2.0]]), np.array([0])
+    >>> loss, gradient = dogtl.loss_and_gradient(np.zeros((3, 2)), features, labels)
+    >>> round(loss, 3)  # log(2)
+    0.693
+    >>> gradient.tolist()  # features times p - t, and p - t
+    [[-0.5, 0.5], [-1.0, 1.0], [-0.5, 0.5]]
+    """
+    kernel, bias = weights[:-1], weights[-1]
+    logits = features @ kernel + bias
+    errors = softmax(logits)
+    errors[np.arange(len(labels)), labels] -= 1  # p - t
+    loss = cross_entropy(logits, labels) + l2 * float(np.sum(kernel**2))
+    gradient = features.T @ errors / len(labels) + 2 * l2 * kernel
+    return loss, np.vstack([gradient, errors.mean(axis=0)])
+
+
+def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> LinearLayer:
     """Return the linear layer for these bottlenecks; trained if it isn't there yet.
 
-    One layer is trained for each batch size and L2 penalty, and the one with the
-    lowest validation loss is kept. The test split isn't looked at.
+    One layer is trained for each L2 penalty, and the one with the lowest validation
+    loss is kept. The test split isn't looked at.
 
     Parameters
     ----------
     bottlenecks : dict of str to Bottlenecks
         At least ``train`` and ``valid``, as `extract` returns them.
-    seed : int, optional
-        The random seed, for the order of the photos.
     home : Path, optional
         The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
 
@@ -160,7 +196,7 @@ def train(
     (256, 12)
     """
     train, valid = bottlenecks["train"], bottlenecks["valid"]
-    settings = [seed, BATCH_SIZES, L2S, PATIENCE, MAX_EPOCHS, train.module]
+    settings = [L2S, PATIENCE, MAX_EPOCHS, train.module]
     arrays = (train.features, train.labels, valid.features, valid.labels)
     name = store.fingerprint(CODE, settings, train.breeds, *arrays)
     file = store.find_home(home) / "linear" / f"{name}.npz"
@@ -168,12 +204,14 @@ def train(
     if layer:
         log.info("linear layer: nothing to do")
         return layer
-    choices = list(product(BATCH_SIZES, L2S))
-    layers = [
-        fit(train, valid, batch_size, l2, seed)
-        for batch_size, l2 in progress(choices, len(choices), "linear layers")
-    ]
-    best = min(layers, key=lambda layer: layer.history["valid_loss"].min())
+    best, lowest = None, np.inf
+    for l2 in progress(L2S, len(L2S), "linear layers"):
+        layer = fit(train, valid, l2)
+        loss = layer.history["valid_loss"].min()
+        if loss < lowest:
+            best, lowest = layer, loss
+        elif loss > 1.1 * lowest:
+            break  # stronger penalties only get worse
     if not best.stopped_early:
         log.warning("%s: its loss was still falling", best)
     save_layer(best, file)
@@ -181,39 +219,32 @@ def train(
 
 
 def fit(
-    train: Bottlenecks,
-    valid: Bottlenecks,
-    batch_size: int = 32,
-    l2: float = 0.0,
-    seed: int = 0,
-    patience: int = PATIENCE,
+    train: Bottlenecks, valid: Bottlenecks, l2: float = 0.0, patience: int = PATIENCE
 ) -> LinearLayer:
-    """Train one dense layer with softmax and cross-entropy, by Adam.
+    """Train one linear layer: lower its loss step by step, by L-BFGS.
 
-    The features are divided by one number, their root mean square, since Adam's steps
-    don't adapt to their scale; the kernel is divided by it in the end. Training starts
-    at zero: the loss has one valley, so there is no symmetry to break. It stops once
-    the loss over the whole of `valid` hasn't fallen for `patience` epochs and keeps the
-    weights of the best one. The same seed on the same machine gives the same weights to
-    the last digit.
+    The loss has one valley, and L-BFGS (Liu and Nocedal 1989, Math. Program. 45:503)
+    goes down it in a few dozen steps: each looks at all photos, so it's an epoch, and
+    learns from the steps before how far to go. Training starts at zero, stops once the
+    loss on `valid` hasn't fallen for `patience` epochs, and keeps the weights of the
+    best one. Nothing in it is random: equal bottlenecks give equal weights.
+
+    The features are standardized (mean 0, spread 1) while it learns, so their scale
+    doesn't matter; the layer that it returns takes them as they are.
 
     Parameters
     ----------
     train, valid : Bottlenecks
         To learn from, and to stop by.
-    batch_size : int, optional
-        Photos per step.
     l2 : float, optional
-        The penalty on the squared kernel, for features with a root mean square of 1.
-    seed : int, optional
-        The random seed, for the order of the photos.
+        The penalty on the squared kernel, for standardized features.
     patience : int, optional
         Epochs.
 
     Returns
     -------
     LinearLayer
-        The layer; it takes features as they are.
+        The layer.
 
     Raises
     ------
@@ -229,92 +260,40 @@ def fit(
     >>> layer.l2, len(layer.history["valid_loss"]) >= layer.best_epoch
     (0.1, True)
     """
+    from scipy.optimize import minimize
+
     for data in (train, valid):
         check_finite(data.features, data.paths, data.module["name"])
-    tf = import_tensorflow()
-    import keras
-
-    scale = np.sqrt(np.mean(np.square(train.features, dtype=np.float64))) or 1.0
-    features = (train.features / scale).astype(np.float32)
-    layer = keras.layers.Dense(
-        len(train.breeds), kernel_initializer="zeros", dtype="float32"
-    )
-    layer.build(features.shape)
-    train_epoch = make_train_epoch(layer, features, train.labels, batch_size, l2)
-    shuffle = np.random.default_rng(seed)
+    mean, spread = _mean_and_spread(train.features)
+    inputs, unseen = ((data.features - mean) / spread for data in (train, valid))
+    shape = (len(spread) + 1, len(train.breeds))
     history: dict[str, list[float]] = {name: [] for name in HISTORY}
-    best, best_weights = -1, []
-    while len(history["valid_loss"]) < min(MAX_EPOCHS, best + 1 + max(1, patience)):
-        train_epoch(tf.constant(shuffle.permutation(len(train.labels))))
-        kernel, bias = layer.get_weights()
-        weights = ((kernel / scale).astype(np.float32), bias)
-        _record(history, weights, train, valid)
-        if np.argmin(history["valid_loss"]) > best:
-            best, best_weights = len(history["valid_loss"]) - 1, weights
-    curves = {name: np.array(values) for name, values in history.items()}
-    return LinearLayer(
-        *best_weights, train.breeds, train.module, l2, batch_size, curves
+    best: list[np.ndarray] = []
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(shape).astype(np.float32)
+        loss, gradient = loss_and_gradient(weights, inputs, train.labels, l2)
+        return loss, gradient.ravel().astype(np.float64)
+
+    def after_epoch(flat: np.ndarray) -> None:
+        weights = flat.reshape(shape).astype(np.float32)
+        _record(history, "train", weights, inputs, train.labels)
+        _record(history, "valid", weights, unseen, valid.labels)
+        losses = history["valid_loss"]
+        if losses[-1] == min(losses):
+            kernel = weights[:-1] / spread[:, None]  # for features as they are
+            best[:] = kernel, weights[-1] - mean @ kernel
+        elif len(losses) > np.argmin(losses) + patience:
+            raise StopIteration
+
+    start, options = np.zeros(np.prod(shape)), {"maxiter": MAX_EPOCHS}
+    minimize(
+        objective, start, (), "L-BFGS-B", True, callback=after_epoch, options=options
     )
-
-
-def make_train_epoch(
-    layer, features: np.ndarray, labels: np.ndarray, batch_size: int, l2: float
-) -> Callable:
-    """Return a compiled function that trains a layer for one epoch.
-
-    Each step of Adam lowers the mean cross-entropy of a batch plus `l2` times the sum
-    of the squared kernel (Kingma and Ba, Adam, arXiv:1412.6980).
-
-    Parameters
-    ----------
-    layer : keras.layers.Dense
-        A layer that gives scores; it has its weights already.
-    features : ndarray, float32 [photos, features]
-        The bottlenecks.
-    labels : ndarray, int64 [photos]
-        Their breeds.
-    batch_size : int
-        Photos per step.
-    l2 : float
-        The penalty.
-
-    Returns
-    -------
-    callable
-        It takes the order of the photos, an int64 tensor [photos].
-
-    Examples
-    --------
-    >>> tf = dogtl.import_tensorflow()
-    >>> import keras
-    >>> layer = keras.layers.Dense(2, kernel_initializer="zeros")
-    >>> layer.build((None, 1))
-    >>> features = np.array([[-1.0], [1.0]], np.float32)
-    >>> train_epoch = dogtl.make_train_epoch(layer, features, np.array([0, 1]), 2, 0.0)
-    >>> train_epoch(tf.constant([1, 0]))
-    >>> layer.get_weights()[0].round(3)  # Adam's first step is its learning rate
-    array([[-0.001,  0.001]], dtype=float32)
-    """
-    tf = import_tensorflow()
-    import keras
-
-    features, labels = tf.constant(features), tf.constant(labels)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    adam = keras.optimizers.Adam()
-    adam.build(layer.trainable_variables)
-
-    @tf.function
-    def train_epoch(order):
-        for start in tf.range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            with tf.GradientTape() as tape:
-                logits = layer(tf.gather(features, batch))
-                loss = cross_entropy(tf.gather(labels, batch), logits)
-                loss += l2 * tf.reduce_sum(layer.kernel**2)
-            gradients = tape.gradient(loss, layer.trainable_variables)
-            adam.apply_gradients(zip(gradients, layer.trainable_variables, strict=True))
-
-    return train_epoch
+    if not best:  # there was nothing to learn: all features are the same
+        after_epoch(start)
+    curves = {name: np.array(values) for name, values in history.items()}
+    return LinearLayer(*best, train.breeds, train.module, l2, curves)
 
 
 def history_table(layer: LinearLayer) -> dict[str, list]:
@@ -333,7 +312,7 @@ def history_table(layer: LinearLayer) -> dict[str, list]:
     Examples
     --------
     >>> curves = {name: np.array([2.0, 1.0, 1.5]) for name in ("train_loss", "valid_loss")}
-    >>> layer = dogtl.LinearLayer(np.ones((4, 2)), np.ones(2), ["a", "b"], {}, 0, 32, curves)
+    >>> layer = dogtl.LinearLayer(np.ones((4, 2)), np.ones(2), ["a", "b"], {}, 0, curves)
     >>> dogtl.history_table(layer)["best"]
     [0, 1, 0]
     """  # noqa: E501
@@ -372,10 +351,17 @@ def read_layer(file: Path) -> LinearLayer | None:
         return None
 
 
-def _record(history: dict, weights: tuple, train: Bottlenecks, valid: Bottlenecks):
-    """Add an epoch's loss and accuracy over both splits to the history."""
-    for split, data in (("train", train), ("valid", valid)):
-        logits = data.features @ weights[0] + weights[1]
-        correct = logits.argmax(axis=1) == data.labels
-        history[f"{split}_loss"].append(cross_entropy(logits, data.labels))
-        history[f"{split}_accuracy"].append(float(correct.mean()))
+def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each feature's mean and standard deviation, the small ones raised."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    variance = features.var(axis=0, dtype=np.float64)
+    spread = np.sqrt(variance + FLOOR * variance.mean())
+    spread[spread == 0] = 1
+    return mean.astype(np.float32), spread.astype(np.float32)
+
+
+def _record(history: dict, split: str, weights, features, labels) -> None:
+    logits = features @ weights[:-1] + weights[-1]
+    correct = logits.argmax(axis=1) == labels
+    history[f"{split}_loss"].append(cross_entropy(logits, labels))
+    history[f"{split}_accuracy"].append(float(correct.mean()))

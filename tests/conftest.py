@@ -48,7 +48,7 @@ def home(monkeypatch, tmp_path):
     return tmp_path / "home"
 
 
-def all_steps(photos=None, module=None, size=None, home=None, seed=0):
+def all_steps(photos=None, module=None, size=None, home=None):
     """Everything from photos to an evaluation, as attributes."""
     photos, module = (
         dogtl.load_photos(photos, home),
@@ -56,7 +56,7 @@ def all_steps(photos=None, module=None, size=None, home=None, seed=0):
     )
     squares = dogtl.square(photos, module.size, home)
     bottlenecks = dogtl.extract(squares, module, home)
-    layer = dogtl.train(bottlenecks, seed, home)
+    layer = dogtl.train(bottlenecks, home)
     evaluation = dogtl.evaluate(layer, bottlenecks["test"])
     return SimpleNamespace(
         home=home,

@@ -7,7 +7,7 @@ import numpy as np
 import dogtl
 from dogtl.toy.kennel import LOOK_ALIKES
 
-CORRECT, PHOTOS = 220, 240
+CORRECT, PHOTOS = 221, 240
 
 
 def are_alike(breed: str, prediction: str) -> bool:
@@ -28,15 +28,18 @@ def test_training_is_as_lesson_3_says(kennel):
     layer, best = kennel.layer, kennel.layer.best_epoch - 1
     train, valid = kennel.bottlenecks["train"], kennel.bottlenecks["valid"]
     assert layer.history["train_accuracy"][best] > layer.history["valid_accuracy"][best]
-    assert layer.l2 == 0
-    patience = 3 * layer.best_epoch
-    losses = dogtl.fit(train, valid, patience=patience).history["valid_loss"]
-    assert losses[-1] > 1.05 * losses.min()
-    accuracies = [
-        made.history["valid_accuracy"][made.best_epoch - 1]
-        for made in (dogtl.fit(train, valid, seed=seed) for seed in range(3))
-    ]
-    assert np.ptp(accuracies) <= 2.5 / len(valid.labels)
+    assert layer.stopped_early and 0 < layer.l2 < max(dogtl.linear.L2S)
+    for l2 in (0.0, max(dogtl.linear.L2S)):
+        losses = dogtl.fit(train, valid, l2).history["valid_loss"]
+        assert losses.min() > 1.02 * layer.history["valid_loss"][best]
+    without_penalty = dogtl.fit(train, valid).history["valid_loss"]
+    assert without_penalty[-1] > 1.5 * without_penalty.min()
+
+
+def test_training_twice_gives_the_same_layer(kennel):
+    train, valid = kennel.bottlenecks["train"], kennel.bottlenecks["valid"]
+    first, second = (dogtl.fit(train, valid, kennel.layer.l2) for _ in range(2))
+    assert first.kernel.tobytes() == second.kernel.tobytes()
 
 
 def test_an_unknown_breed_is_named_as_lesson_5_says(kennel):
@@ -45,14 +48,24 @@ def test_an_unknown_breed_is_named_as_lesson_5_says(kennel):
         keep = made.labels != 0
         return replace(made, features=made.features[keep], labels=made.labels[keep])
 
-    unaware, test = (
-        dogtl.fit(without("train"), without("valid")),
-        kennel.bottlenecks["test"],
-    )
-    probabilities = unaware.probabilities(test.features[test.labels == 0])
+    unaware = dogtl.fit(without("train"), without("valid"), kennel.layer.l2)
+    test = kennel.bottlenecks["test"]
+    strangers = test.features[test.labels == 0]
+    probabilities = unaware.probabilities(strangers)
     poodle = test.breeds.index("010.Poodle")
     assert test.breeds[0] == "001.Afghan_hound"
     assert (probabilities.argmax(axis=1) == poodle).mean() > 0.6
+    unsure = np.median(probabilities.max(axis=1))
+    assert unsure < np.median(kennel.layer.probabilities(strangers).max(axis=1)) - 0.05
+
+
+def test_pictures_without_a_dog_are_as_lesson_5_says(kennel):
+    column = np.arange(kennel.module.size) // 8 % 2 * 1.0
+    pictures = np.full((2, len(column), len(column), 3), 128 / 255, np.float32)
+    pictures[1] = column[:, None]
+    blank, stripes = kennel.layer.probabilities(kennel.module(pictures)).max(axis=1)
+    assert (kennel.evaluation.confidences <= stripes).mean() < 0.15
+    assert blank > 0.9 and (kennel.evaluation.confidences <= blank).mean() > 0.15
 
 
 def test_mistakes_are_as_lesson_4_says(kennel):
@@ -65,7 +78,10 @@ def test_mistakes_are_as_lesson_4_says(kennel):
     assert sum(are_alike(*pair) for pair in pairs) > len(errors["breed"]) / 2
     most_confident_first = np.argsort(-evaluation.confidences, kind="stable")
     wrong = ~evaluation.correct[most_confident_first]
-    assert wrong[-PHOTOS // 6 :].sum() >= 0.75 * wrong.sum()
+    assert wrong[-PHOTOS // 6 :].sum() > wrong.sum() / 2
+    worst = dogtl.per_breed(evaluation)
+    assert worst["breed"][np.argmin(worst["accuracy"])] == most["breed"][0]
+    assert min(worst["accuracy"]) < 0.7
 
 
 def test_abstaining_is_as_lesson_4_says(kennel):
@@ -75,7 +91,7 @@ def test_abstaining_is_as_lesson_4_says(kennel):
     threshold = valid.confidences[order[np.flatnonzero(shares >= 0.99).max()]]
     answered = kennel.evaluation.confidences >= threshold
     assert 0.8 < answered.mean() < 0.97
-    assert 0.94 < kennel.evaluation.correct[answered].mean() < 0.98
+    assert 0.93 < kennel.evaluation.correct[answered].mean() < 0.985
 
 
 def test_the_temperature_is_below_one_as_lesson_4_says(kennel):

@@ -287,8 +287,3 @@ def test_another_module_is_refused(done, seven):
     another_size = dogtl.load_module(seven.module.folder, 20, seven.home)
     with pytest.raises(dogtl.DogtlError, match="train again"):
         dogtl.predict(seven.layer, another_size, seven.evaluation.paths)
-
-
-def test_another_seed_is_another_layer(done):
-    other = dogtl.train(done.bottlenecks, seed=1)
-    assert (other.kernel != done.layer.kernel).any()

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.optimize
 from conftest import files_of, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.optimize import minimize
 
 import dogtl
 from dogtl import linear
@@ -70,6 +72,71 @@ def test_cross_entropy_of_known_scores():
     assert dogtl.cross_entropy(confident, np.array([1])) == 0
 
 
+# --- the loss and its slopes -------------------------------------------------------
+
+
+@st.composite
+def problems(draw):
+    """Weights, features, labels and a penalty, with values of moderate size."""
+    photos, features, breeds = (draw(st.integers(1, 6)) for _ in range(3))
+
+    def values(*shape):
+        return draw(arrays(np.float64, shape, elements=st.floats(-3, 3)))
+
+    labels = draw(arrays(np.int64, photos, elements=st.integers(0, breeds - 1)))
+    weights, inputs = values(features + 1, breeds), values(photos, features)
+    return weights, inputs, labels, draw(st.sampled_from([0.0, 0.01, 1.0]))
+
+
+@given(problems(), st.integers(0, 2**32 - 1))
+@few
+def test_the_gradient_is_what_small_steps_measure(problem, seed):
+    weights, *rest = problem
+    loss, gradient = dogtl.loss_and_gradient(weights, *rest)
+    assert isinstance(loss, float) and gradient.shape == weights.shape
+    step = 1e-5 * np.random.default_rng(seed).normal(size=weights.shape)
+    ahead, behind = (
+        dogtl.loss_and_gradient(weights + sign * step, *rest)[0] for sign in (1, -1)
+    )
+    expected = 2 * np.sum(gradient * step)
+    assert ahead - behind == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+@given(problems())
+@few
+def test_the_loss_is_the_cross_entropy_plus_the_penalty(problem):
+    weights, features, labels, l2 = problem
+    loss, _ = dogtl.loss_and_gradient(*problem)
+    plain = dogtl.cross_entropy(features @ weights[:-1] + weights[-1], labels)
+    penalty = l2 * (weights[:-1] ** 2).sum()  # the bias is free
+    assert loss == pytest.approx(plain + penalty)
+    before = weights.copy(), features.copy()
+    dogtl.loss_and_gradient(*problem)
+    assert (weights == before[0]).all() and (features == before[1]).all()
+
+
+def test_tensorflow_finds_the_same_gradient():
+    tf = dogtl.import_tensorflow()
+    weights = np.random.default_rng(0).normal(size=(6, 3))
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(weights)
+        scores = TRAIN.features.astype(float) @ variable[:-1] + variable[-1]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(TRAIN.labels, scores)
+        penalty = 0.1 * tf.reduce_sum(variable[:-1] ** 2)
+        total = tf.reduce_mean(losses) + penalty
+    loss, gradient = dogtl.loss_and_gradient(
+        weights, TRAIN.features.astype(float), TRAIN.labels, 0.1
+    )
+    assert loss == pytest.approx(float(total))
+    np.testing.assert_allclose(gradient, tape.gradient(total, variable), atol=1e-9)
+
+
+def test_huge_scores_give_a_finite_loss_and_gradient():
+    weights = 1e6 * np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    loss, gradient = dogtl.loss_and_gradient(weights, TRAIN.features, TRAIN.labels)
+    assert np.isfinite(loss) and np.isfinite(gradient).all()
+
+
 # --- one fit -----------------------------------------------------------------------
 
 
@@ -114,14 +181,15 @@ def test_its_shape_and_facts(layer):
     assert layer.kernel.shape == (5, 3) and layer.bias.shape == (3,)
     assert layer.kernel.dtype == layer.bias.dtype == np.float32
     assert layer.breeds == TRAIN.breeds and layer.module == TRAIN.module
-    assert (layer.l2, layer.batch_size) == (0, 32)
+    assert layer.l2 == 0
     assert str(layer.best_epoch) in repr(layer) and "5 x 3" in repr(layer)
 
 
 def test_the_weights_kept_are_those_of_the_lowest_validation_loss(layer):
     best, history = layer.best_epoch - 1, layer.history
     assert history["valid_loss"][best] == history["valid_loss"].min()
-    assert len(history["valid_loss"]) == min(best + 1 + PATIENCE, linear.MAX_EPOCHS)
+    assert len({len(history[name]) for name in HISTORY}) == 1
+    assert len(history["valid_loss"]) <= best + 1 + PATIENCE
     for split, data in SPLITS.items():
         logits = layer.logits(data.features)
         loss = dogtl.cross_entropy(logits, data.labels)
@@ -130,26 +198,57 @@ def test_the_weights_kept_are_those_of_the_lowest_validation_loss(layer):
         assert history[f"{split}_accuracy"][best] == pytest.approx(share)
 
 
-def test_training_stops_early_when_validation_gets_worse():
-    upside_down = replace(VALID, labels=(VALID.labels + 1) % 3)
-    stopped = dogtl.fit(TRAIN, upside_down)
+UPSIDE_DOWN = replace(VALID, labels=(VALID.labels + 1) % 3)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 5])
+def test_training_stops_early_when_validation_gets_worse(patience):
+    stopped = dogtl.fit(TRAIN, UPSIDE_DOWN, patience=patience)
     assert stopped.best_epoch == 1
-    assert len(stopped.history["valid_loss"]) == 1 + PATIENCE
+    assert len(stopped.history["valid_loss"]) == 1 + patience
+
+
+def test_more_patience_goes_further_along_the_same_way(layer):
+    short, long = (dogtl.fit(TRAIN, UPSIDE_DOWN, patience=n) for n in (2, 6))
+    for name in HISTORY:
+        assert (long.history[name][:3] == short.history[name]).all()
+    assert (short.kernel == long.kernel).all()  # the first epoch's, in both
 
 
 def test_training_that_ends_at_the_limit_of_epochs_says_so(monkeypatch, caplog):
-    early = dogtl.fit(TRAIN, replace(VALID, labels=(VALID.labels + 1) % 3))
+    early = dogtl.fit(TRAIN, UPSIDE_DOWN)
     assert early.stopped_early and "limit" not in repr(early)
-    monkeypatch.setattr(linear, "MAX_EPOCHS", 5)
-    assert "5 epochs (stopped at the limit of epochs)" in repr(dogtl.fit(TRAIN, VALID))
+    monkeypatch.setattr(linear, "MAX_EPOCHS", 3)
+    late = dogtl.fit(TRAIN, VALID)
+    assert not late.stopped_early and "limit of epochs" in repr(late)
     dogtl.train(SPLITS)
-    assert caplog.text.count("still falling") == 1  # of six layers, the one kept
+    assert caplog.text.count("still falling") == 1  # of all layers, the one kept
 
 
-def test_the_same_seed_gives_the_same_layer_and_another_does_not(layer):
-    dogtl.import_tensorflow().random.set_seed(5)  # which matters to nothing
+def test_nothing_in_it_is_random(layer):
+    np.random.seed(5)
+    dogtl.import_tensorflow().random.set_seed(5)
     assert equal(dogtl.fit(TRAIN, VALID), layer)
-    assert not equal(dogtl.fit(TRAIN, VALID, seed=1), layer)
+
+
+def test_at_the_end_of_the_way_the_slopes_are_zero(monkeypatch):
+    """With a penalty the valley has a lowest point, and there SciPy comes to rest."""
+    data, l2, ends = made_up(300, 9, noise=1.5), 1e-2, []
+
+    def minimize_and_keep(*arguments, **options):
+        ends.append(minimize(*arguments, **options))
+
+    monkeypatch.setattr(scipy.optimize, "minimize", minimize_and_keep)
+    assert dogtl.fit(data, data, l2, patience=1000).stopped_early
+    mean, spread = linear._mean_and_spread(data.features)
+    inputs, weights = (data.features - mean) / spread, ends[0].x.reshape(6, 3)
+    start, _ = dogtl.loss_and_gradient(0 * weights, inputs, data.labels, l2)
+    loss, gradient = dogtl.loss_and_gradient(weights, inputs, data.labels, l2)
+    assert np.abs(gradient).max() < 1e-3 and loss < 0.8 * start
+    rng = np.random.default_rng(0)
+    for _ in range(20):  # and all around it's higher
+        other = weights + rng.normal(0, 0.1, weights.shape)
+        assert dogtl.loss_and_gradient(other, inputs, data.labels, l2)[0] > loss
 
 
 @pytest.mark.parametrize("factor", [0.001, 1000])
@@ -167,12 +266,29 @@ def test_the_scale_of_the_features_does_not_matter(kennel, factor):
     assert abs(int(correct[0]) - int(correct[1])) <= 1
 
 
-def test_features_that_are_all_zero_teach_nothing_and_break_nothing():
-    nothing = {k: replace(v, features=0 * v.features) for k, v in SPLITS.items()}
+@pytest.mark.parametrize("value", [0, 7.5, 1e6])
+def test_features_that_are_all_equal_teach_nothing_and_break_nothing(value):
+    nothing = {
+        name: replace(data, features=np.full_like(data.features, value))
+        for name, data in SPLITS.items()
+    }
     layer = dogtl.fit(nothing["train"], nothing["valid"])
-    assert np.isfinite(layer.kernel).all()
+    assert np.isfinite(layer.kernel).all() and layer.best_epoch >= 1
     chance = layer.probabilities(nothing["valid"].features)
     np.testing.assert_allclose(chance, 1 / 3, atol=0.02)
+    assert dogtl.train(nothing).l2 in linear.L2S
+
+
+def test_a_feature_that_never_varied_in_training_decides_little(layer):
+    """Were it divided by its spread, nearly zero, one photo's 0.1 would be huge."""
+
+    def with_one_more(data, value):
+        column = np.full((len(data.labels), 1), value, np.float32)
+        return replace(data, features=np.hstack([data.features, column]))
+
+    other = dogtl.fit(with_one_more(TRAIN, 1.0), with_one_more(VALID, 1.1))
+    np.testing.assert_allclose(other.kernel[:-1], layer.kernel, atol=0.05)
+    assert np.abs(other.kernel[-1]).max() < 0.01
 
 
 def test_features_of_another_kind_are_taken(layer):
@@ -194,18 +310,10 @@ def test_a_feature_that_is_not_finite_is_refused_by_name(value, split):
     assert str(TRAIN.paths[4]) in text and "made/up" in text and "\n" not in text
 
 
-def test_the_penalty_shrinks_the_kernel(layer):
-    sums = [float((layer.kernel**2).sum())]
-    for l2 in (0.01, 1.0):
-        sums.append(float((dogtl.fit(TRAIN, VALID, l2=l2).kernel ** 2).sum()))
-    assert sums[0] > sums[1] > 10 * sums[2]
-
-
-def test_batches_larger_than_the_photos_and_of_one():
-    for batch_size in (1000, 1):
-        other = dogtl.fit(TRAIN, VALID, batch_size=batch_size)
-        assert other.history["valid_loss"].min() < 0.8 * np.log(3)
-        assert other.batch_size == batch_size
+def test_the_penalty_shrinks_the_kernel():
+    layers = [dogtl.fit(TRAIN, TRAIN, l2, patience=1000) for l2 in (0, 0.01, 0.1, 1)]
+    sums = [float((layer.kernel**2).sum()) for layer in layers]
+    assert sums == sorted(sums, reverse=True) and sums[1] > 10 * sums[3]
 
 
 def test_it_is_a_dense_layer_of_keras(layer):
@@ -236,7 +344,7 @@ def test_saved_and_read_back(layer, tmp_path):
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     back = read_layer(tmp_path / "one.npz")
     assert equal(back, layer) and repr(back) == repr(layer)
-    for name in ("breeds", "module", "l2", "batch_size"):
+    for name in ("breeds", "module", "l2", "best_epoch", "stopped_early"):
         assert getattr(back, name) == getattr(layer, name)
     with np.load(tmp_path / "one.npz", allow_pickle=False) as stored:
         assert not any(stored[name].dtype.hasobject for name in stored.files)
@@ -258,16 +366,34 @@ def test_a_damaged_layer_is_none(layer, tmp_path):
 # --- the choice by validation ------------------------------------------------------
 
 
-def test_the_setting_with_the_lowest_validation_loss_is_kept(done):
+def test_the_penalty_with_the_lowest_validation_loss_is_kept(done):
     train, valid = done.bottlenecks["train"], done.bottlenecks["valid"]
-    fits = [
-        dogtl.fit(train, valid, batch_size, l2)
-        for batch_size in linear.BATCH_SIZES
-        for l2 in linear.L2S
-    ]
+    fits = [dogtl.fit(train, valid, l2) for l2 in linear.L2S]
     best = min(fits, key=lambda layer: layer.history["valid_loss"].min())
-    assert equal(done.layer, best)
-    assert (done.layer.batch_size, done.layer.l2) == (best.batch_size, best.l2)
+    assert equal(done.layer, best) and done.layer.l2 == best.l2
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept", "tried"),
+    [
+        ([5, 4, 3, 2, 1, 0.9, 0.8], 6, 7),
+        ([1, 0.9, 0.95, 1.2, 0.1, 0.1, 0.1], 1, 4),  # much worse than the lowest: stop
+        ([1, 1.05, 1.09, 0.99, 1, 1, 1], 3, 7),  # a little worse: go on
+    ],
+)
+def test_stronger_penalties_are_tried_until_they_do_harm(
+    layer, monkeypatch, losses, kept, tried
+):
+    asked = []
+
+    def fit(train, valid, l2):
+        asked.append(l2)
+        loss = np.array([losses[len(asked) - 1]])
+        return replace(layer, l2=l2, history=dict.fromkeys(HISTORY, loss))
+
+    monkeypatch.setattr(linear, "fit", fit)
+    assert dogtl.train(SPLITS).l2 == linear.L2S[kept]
+    assert asked == list(linear.L2S[:tried])
 
 
 def test_nothing_to_do(done, caplog):
@@ -278,14 +404,15 @@ def test_nothing_to_do(done, caplog):
     assert "linear layer: nothing to do" in caplog.text
 
 
-@pytest.fixture
-def one_setting(monkeypatch):
-    """One setting instead of six, which saves time."""
-    monkeypatch.setattr(linear, "BATCH_SIZES", (32,))
-    monkeypatch.setattr(linear, "L2S", (0.0,))
+def test_equal_bottlenecks_give_equal_bytes(tmp_path):
+    homes = [tmp_path / name for name in ("one", "two")]
+    for home in homes:
+        dogtl.train(SPLITS, home=home)
+    one, two = map(files_of, homes)
+    assert one == two and len(one) == 1
 
 
-def test_the_test_split_is_not_looked_at(tmp_path, one_setting):
+def test_the_test_split_is_not_looked_at(tmp_path):
     tests = [made_up(9, 6), made_up(30, 7, noise=5), None]
     homes = [tmp_path / name for name in ("one", "two", "three")]
     for home, test in zip(homes, tests, strict=True):
@@ -294,8 +421,8 @@ def test_the_test_split_is_not_looked_at(tmp_path, one_setting):
     assert one == two == three and len(one) == 1
 
 
-def test_an_experiment_never_passes_for_the_genuine_layer(one_setting):
-    """Other labels, features, breeds, modules or seeds are another layer."""
+def test_an_experiment_never_passes_for_the_genuine_layer():
+    """Other labels, features, breeds or modules are another layer."""
     first = dogtl.train(SPLITS)
     module = {"name": "other", "fingerprint": "1"}
     experiments = [
@@ -308,7 +435,6 @@ def test_an_experiment_never_passes_for_the_genuine_layer(one_setting):
         other = dogtl.train(experiment)
         assert not equal(other, first)
         assert len(other.kernel) == experiment["train"].features.shape[1]
-    assert not equal(dogtl.train(SPLITS, seed=1), first)
     renamed = {
         k: replace(v, breeds=list("abc"), module=module) for k, v in SPLITS.items()
     }
@@ -318,7 +444,7 @@ def test_an_experiment_never_passes_for_the_genuine_layer(one_setting):
     assert dogtl.train(SPLITS).breeds == TRAIN.breeds
 
 
-def test_a_damaged_stored_layer_is_trained_again(home, one_setting):
+def test_a_damaged_stored_layer_is_trained_again(home):
     first = dogtl.train(SPLITS)
     (file,) = home.rglob("*.npz")
     good = file.read_bytes()
