@@ -1,20 +1,27 @@
 """Step 2, bottlenecks: run every square through the module, once, and keep that."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from dogtl import modules, store
 from dogtl.base import DogtlError, log, progress
 from dogtl.modules import Module
-from dogtl.squares import Squares
+from dogtl.squares import Squares, workers
+
+if TYPE_CHECKING:
+    import distributed
 
 BATCH = 32  # one image a call is 2.5 times slower; larger batches gain nothing
+READERS = 4  # threads: reading a square is quick beside the network
 SHARD = 256  # squares per stored file: what a killed run loses at most
 CODE = store.code_version(__file__, modules.__file__, "tensorflow", "pillow")
 
@@ -52,7 +59,10 @@ class Bottlenecks:
 
 
 def extract(
-    squares: Squares, module: Module, home: Path | None = None
+    squares: Squares,
+    module: Module,
+    home: Path | None = None,
+    client: distributed.Client | None = None,
 ) -> dict[str, Bottlenecks]:
     """Return the bottlenecks of each split; what isn't there yet is computed.
 
@@ -66,6 +76,8 @@ def extract(
         As `load_module` returns it.
     home : Path, optional
         The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+    client : distributed.Client, optional
+        A Dask cluster whose workers do it; the home must lie where all see it.
 
     Returns
     -------
@@ -90,17 +102,21 @@ def extract(
             f" {squares.size}: make them with dogtl.square(photos, module.size)"
         )
     key = store.fingerprint(CODE, module.fingerprint)
-    folder = store.find_home(home) / "bottlenecks" / key
+    home = store.find_home(home)
+    folder = home / "bottlenecks" / key
     made_by = {"name": module.name, "fingerprint": module.fingerprint}
-    known, bottlenecks = _load_shards(folder, module.n_features), {}
+    known = _load_shards(sorted(folder.glob("*.npz")), module.n_features)
+    bottlenecks = {}
     for split, paths in squares.paths.items():
-        with ThreadPool() as pool:
-            hashes = pool.map(store.fingerprint_file, squares.files[split])
-        todo = {key: row for row, key in enumerate(hashes) if key not in known}
-        if todo:
-            known |= _compute_shards(todo, squares.files[split], paths, module, folder)
-        else:
-            log.info("%s bottlenecks: nothing to do", split)
+        files = squares.files[split]
+        with workers(client, home) as pool:
+            hashes = pool.map(store.fingerprint_file, files)
+            todo = {key: row for row, key in enumerate(hashes) if key not in known}
+            imap = partial(pool.imap, chunksize=1, module=module) if client else map
+            if todo:
+                known |= _compute_shards(todo, files, paths, module, folder, imap)
+            else:
+                log.info("%s bottlenecks: nothing to do", split)
         features = np.stack([known[key] for key in hashes])
         facts = (squares.labels[split], squares.breeds, paths, squares.skipped[split])
         bottlenecks[split] = Bottlenecks(features, *facts, made_by)
@@ -132,7 +148,7 @@ def extract_features(files: list[Path], module: Module) -> Iterator[np.ndarray]:
     >>> [batch.shape for batch in batches]
     [(32, 256), (8, 256)]
     """
-    with ThreadPool() as pool:
+    with ThreadPool(READERS) as pool:
         for start in range(0, len(files), SHARD):  # or all would be read ahead
             squares = pool.imap(read_square, files[start : start + SHARD])
             while batch := list(islice(squares, BATCH)):
@@ -186,10 +202,10 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
         )
 
 
-def _load_shards(folder: Path, n_features: int) -> dict[str, np.ndarray]:
-    """Return all stored bottlenecks, each by the hash of its square."""
+def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarray]:
+    """Return stored bottlenecks, each by the hash of its square."""
     known = {}
-    for file in sorted(folder.glob("*.npz")):
+    for file in shards:
         shard = store.load_arrays(file)
         hashes, features = shard.get("hashes", []), shard.get("features", np.empty(0))
         if features.shape == (len(hashes), n_features):
@@ -198,21 +214,30 @@ def _load_shards(folder: Path, n_features: int) -> dict[str, np.ndarray]:
 
 
 def _compute_shards(
-    todo: dict[str, int], files: list[Path], paths: list[Path], module: Module, folder
+    todo: dict[str, int],
+    files: list[Path],
+    paths: list[Path],
+    module: Module,
+    folder: Path,
+    imap: Callable,
 ) -> dict[str, np.ndarray]:
     """Compute and store bottlenecks, 256 at a time; return them by their hashes.
 
     `todo` has the hashes of the squares to do, and each one's row in files and paths.
     """
-    known, starts = {}, range(0, len(todo), SHARD)
-    for start in progress(starts, len(starts), "bottlenecks"):
-        hashes = list(todo)[start : start + SHARD]
-        rows = [todo[key] for key in hashes]
-        batches = extract_features([files[row] for row in rows], module)
-        features = np.concatenate(list(batches))
-        check_finite(features, [paths[row] for row in rows], module.name)
-        name = f"{store.fingerprint(hashes)}.npz"
-        store.save_arrays(folder / name, {"hashes": hashes, "features": features})
-        known.update(zip(hashes, features, strict=True))
+    squares = [(key, files[row], paths[row]) for key, row in todo.items()]
+    jobs = [squares[i : i + SHARD] for i in range(0, len(squares), SHARD)]
+    shards = imap(partial(_compute_shard, module, folder), jobs)
+    made = _load_shards(progress(shards, len(jobs), "bottlenecks"), module.n_features)
     store.sweep(folder)
-    return known
+    return made
+
+
+def _compute_shard(module: Module, folder: Path, squares: list[tuple]) -> Path:
+    """Compute and store the bottlenecks of up to 256 squares; return their file."""
+    hashes, files, paths = map(list, zip(*squares, strict=True))
+    features = np.concatenate(list(extract_features(files, module)))
+    check_finite(features, paths, module.name)
+    file = folder / f"{store.fingerprint(hashes)}.npz"
+    store.save_arrays(file, {"hashes": hashes, "features": features})
+    return file

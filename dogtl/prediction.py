@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dogtl.bottlenecks import BATCH, check_finite, read_square
+from dogtl.base import why
+from dogtl.bottlenecks import check_finite, read_square
 from dogtl.linear import LinearLayer, check_module
 from dogtl.modules import Module
 from dogtl.photos import UnreadablePhoto
@@ -50,33 +51,23 @@ def predict(
     '001.Afghan_hound'
     """
     check_module(layer, module.name, module.fingerprint)
-    results = []
-    for start in range(0, len(photos), BATCH):
-        results += _predict_batch(layer, module, photos[start : start + BATCH], top)
-    return results
-
-
-def _predict_batch(
-    layer: LinearLayer, module: Module, photos: Sequence[str | Path], top: int
-) -> list[dict]:
-    results, squares = [{"photo": str(photo)} for photo in photos], []
     with warnings.catch_warnings(action="ignore"):  # Pillow's, about odd metadata
-        for result in results:
-            try:
-                # through a JPEG, as the squares that the layer was trained on
-                jpeg = io.BytesIO(square_jpeg(result["photo"], module.size))
-                squares.append(read_square(jpeg))
-            except UnreadablePhoto as error:
-                result["error"] = str(error)
-            except OSError as error:
-                result["error"] = error.strerror or str(error)
-    good = [result for result in results if "error" not in result]
-    if good:
-        features = module(np.stack(squares).astype(np.float32) / 255)
-        check_finite(features, [result["photo"] for result in good], module.name)
-        for result, row in zip(good, layer.probabilities(features), strict=True):
-            order = np.argsort(-row, kind="stable")[:top]
-            result["predictions"] = [
-                {"breed": layer.breeds[i], "probability": float(row[i])} for i in order
-            ]
-    return results
+        return [_predict_one(layer, module, photo, top) for photo in photos]
+
+
+def _predict_one(
+    layer: LinearLayer, module: Module, photo: str | Path, top: int
+) -> dict:
+    try:
+        jpeg = square_jpeg(photo, module.size)
+    except (OSError, UnreadablePhoto) as error:
+        return {"photo": str(photo), "error": why(error)}
+    square = read_square(io.BytesIO(jpeg))  # a JPEG, as what the layer was trained on
+    features = module(square[None].astype(np.float32) / 255)
+    check_finite(features, [photo], module.name)
+    (row,) = layer.probabilities(features)
+    predictions = [
+        {"breed": layer.breeds[i], "probability": float(row[i])}
+        for i in np.argsort(-row, kind="stable")[:top]
+    ]
+    return {"photo": str(photo), "predictions": predictions}

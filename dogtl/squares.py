@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import compress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos as photos_step
 from dogtl import store
-from dogtl.base import DogtlError, log, progress, slug
-from dogtl.photos import Photos, UnreadablePhoto, read_photo
+from dogtl.base import log, progress, slug, why
+from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
+    import distributed
     from PIL.Image import Image
 
 CODE = store.code_version(__file__, photos_step.__file__, "pillow")
@@ -41,11 +44,8 @@ class Squares(Photos):
     files: dict[str, list[Path]]
 
     def __repr__(self) -> str:
-        return (
-            super()
-            .__repr__()
-            .replace("photos", f"squares of {self.size} x {self.size} pixels")
-        )
+        what = f"squares of {self.size} x {self.size} pixels"
+        return super().__repr__().replace("photos", what)
 
 
 def make_square(photo: Image, size: int) -> Image:
@@ -92,7 +92,12 @@ def square_jpeg(path: str | Path, size: int) -> bytes:
     return buffer.getvalue()
 
 
-def square(photos: Photos, size: int, home: Path | None = None) -> Squares:
+def square(
+    photos: Photos,
+    size: int,
+    home: Path | None = None,
+    client: distributed.Client | None = None,
+) -> Squares:
     """Make the squares of all photos that aren't there yet, on all cores.
 
     Photos that can't be read are skipped and named in a warning.
@@ -105,6 +110,8 @@ def square(photos: Photos, size: int, home: Path | None = None) -> Squares:
         The squares' side in pixels: the module's `size`.
     home : Path, optional
         The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+    client : distributed.Client, optional
+        A Dask cluster whose workers do it; the home must lie where all see it.
 
     Returns
     -------
@@ -123,27 +130,23 @@ def square(photos: Photos, size: int, home: Path | None = None) -> Squares:
     """
     home = store.find_home(home)
     squares = Squares(photos.name, photos.folder, photos.breeds, {}, {}, {}, size, {})
+    folders = {b: home / "squares" / str(size) / slug(b) for b in photos.breeds}
     for split, paths in photos.paths.items():
-        files = [_square_file(path, size, home) for path in paths]
-        reasons = _make_missing(paths, files, size, split)
-        kept = [i for i, reason in enumerate(reasons) if not reason]
-        squares.paths[split] = [paths[i] for i in kept]
-        squares.files[split] = [files[i] for i in kept]
-        squares.labels[split] = photos.labels[split][kept]
-        unread = {paths[i]: reason for i, reason in enumerate(reasons) if reason}
+        files = [_square_file(path, folders[path.parent.name], home) for path in paths]
+        reasons = _make_missing(paths, files, size, split, home, client)
+        made = [not reason for reason in reasons]
+        squares.paths[split] = list(compress(paths, made))
+        squares.files[split] = list(compress(files, made))
+        squares.labels[split] = photos.labels[split][made]
+        unread = {path: why for path, why in zip(paths, reasons, strict=True) if why}
         squares.skipped[split] = photos.skipped[split] | unread
         for path, reason in squares.skipped[split].items():
             log.warning("skipped %s: %s", path.relative_to(photos.folder), reason)
-        lost = set(photos.labels[split].tolist()) - set(squares.labels[split].tolist())
-        if not kept or (split == "train" and lost):
-            breed = f" of {photos.breeds[min(lost)]}" if kept else ""
-            raise DogtlError(
-                f"{photos.folder} has no {split} photo{breed} that can be read"
-            )
+    check_complete(squares)
     return squares
 
 
-def _square_file(path: Path, size: int, home: Path) -> Path:
+def _square_file(path: Path, folder: Path, home: Path) -> Path:
     """Return where a photo's square lies.
 
     The hash in its name is of the photo's path, size and time; of photos in the home
@@ -151,16 +154,16 @@ def _square_file(path: Path, size: int, home: Path) -> Path:
     """
     try:
         facts = os.stat(path)
-        stamp = [facts.st_size, facts.st_mtime_ns]
+        stamp = f"{facts.st_size} {facts.st_mtime_ns}"
     except OSError:  # it's gone
-        stamp = []
+        stamp = ""
     place = str(path).removeprefix(f"{home}{os.sep}")
-    file = f"{slug(path.stem)}-{store.fingerprint([CODE, place, stamp])}.jpg"
-    return Path(home, "squares", str(size), slug(path.parent.name), file)
+    key = store.fingerprint(f"{CODE} {stamp} {place}")  # of one text, which is fast
+    return folder / f"{slug(path.stem)}-{key}.jpg"
 
 
 def _make_missing(
-    paths: list[Path], files: list[Path], size: int, split: str
+    paths: list[Path], files: list[Path], size: int, split: str, home: Path, client
 ) -> list[str]:
     """Make the squares that aren't there; return for each why not, or ""."""
     reasons = [_known_reason(file) for file in files]
@@ -169,22 +172,31 @@ def _make_missing(
         log.info("%s squares: nothing to do", split)
         return reasons
     jobs = [(paths[i], files[i], size) for i in todo]
-    with warnings.catch_warnings(action="ignore"), ThreadPool() as pool:
-        made = progress(pool.imap(_make, jobs), len(jobs), f"{split} squares")
+    make = _make if client is None else partial(_make_same, home)
+    with warnings.catch_warnings(action="ignore"), workers(client, home) as pool:
+        made = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
         for i, reason in zip(todo, made, strict=True):
             reasons[i] = reason
     store.sweep(files[0].parents[1])
     return reasons
 
 
+def workers(client, home: Path):
+    """Return a pool: this machine's threads, or the workers of a cluster."""
+    if client is None:
+        return ThreadPool()
+    from dogtl.cluster import Pool
+
+    return Pool(client, home)
+
+
 def _known_reason(file: Path) -> str | None:
     """Return "" if a square is there, why there is none, or None if nobody tried."""
-    with suppress(OSError):
-        if os.stat(file).st_size:
-            return ""
-    with suppress(OSError, ValueError):
-        return file.with_suffix(".txt").read_text("utf-8") or None
-    return None
+    try:
+        return "" if os.stat(file).st_size else None
+    except OSError:
+        reason = file.with_suffix(".txt")
+        return reason.read_text("utf-8", "replace") or None if reason.exists() else None
 
 
 def _make(job: tuple[Path, Path, int]) -> str:
@@ -196,11 +208,18 @@ def _make(job: tuple[Path, Path, int]) -> str:
     path, file, size = job
     try:
         jpeg = square_jpeg(path, size)
-    except OSError as error:
-        return error.strerror or str(error)
     except UnreadablePhoto as error:
-        reason = str(error).encode("utf-8", "replace")
-        store.atomic_write(file.with_suffix(".txt"), reason)
-        return str(error)
+        store.atomic_write(file.with_suffix(".txt"), why(error).encode())
+        return why(error)
+    except OSError as error:
+        return why(error)
     store.atomic_write(file, jpeg)
     return ""
+
+
+def _make_same(home: Path, job: tuple[Path, Path, int]) -> str:
+    """Make one square on another machine, if the photo is the same there."""
+    path, file, _ = job
+    if _square_file(path, file.parent, home) != file:
+        raise FileNotFoundError(errno.ENOENT, "another photo", str(path))
+    return _make(job)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BREEDS, Means, all_steps, draw, files_of, python, times_of
+from conftest import BREEDS, Means, draw, python, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -56,23 +56,10 @@ def repaint(path, size=None, keep_time=False):
     return stat.st_size == path.stat().st_size
 
 
-@costs(0, 0)
-def nothing(mine):
-    pass
-
-
 @costs(1, 0)
 def another_time(mine):
     file = mine / "train" / RED / "dog_02.jpeg"
     os.utime(file, ns=(1, file.stat().st_mtime_ns + 1))
-
-
-@costs(1, 0)
-def another_size(mine):
-    file = mine / "train" / RED / "dog_02.jpeg"
-    stat = file.stat()
-    file.write_bytes(file.read_bytes() + b"more")
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 @costs(1, 1)
@@ -93,38 +80,17 @@ def two_photos_swapped(mine):
     (mine / "aside").rename(other)
 
 
-@costs(1, 1)
-def one_added(mine):
-    draw(1, (40, 50), np.random.default_rng(8)).save(mine / "valid" / STRIPED / "a.png")
-
-
 @costs(2, 1)
 def one_added_to_two_splits(mine):
-    one_added(mine)
     photo = mine / "valid" / STRIPED / "a.png"
+    draw(1, (40, 50), np.random.default_rng(8)).save(photo)
     shutil.copy(photo, mine / "test" / STRIPED / "b.png")
-
-
-@costs(0, 0)
-def one_removed(mine):
-    (mine / "train" / RED / "dog_00.jpg").unlink()
-
-
-@costs(1, 0)
-def one_renamed(mine):
-    photo = mine / "train" / RED / "dog_00.jpg"
-    photo.rename(photo.with_name("z.jpg"))
 
 
 @costs(1, 0)
 def one_moved_to_another_split(mine):
     name = f"{STRIPED}/dog_07.JPG"
     (mine / "train" / name).rename(mine / "test" / name)
-
-
-@costs(1, 0)
-def one_moved_to_another_breed(mine):
-    (mine / "train" / RED / "dog_08.jpg").rename(mine / "train" / GRASS / "dog_08.jpg")
 
 
 @costs(12, 0)
@@ -217,24 +183,24 @@ def test_edited_code_makes_its_results_again(
 # --- a finished home -----------------------------------------------------------------
 
 
-def test_equal_inputs_give_equal_bytes_in_two_homes(done, photos, grid, home):
-    module = dogtl.load_module(grid)
-    dogtl.extract(dogtl.square(dogtl.load_photos(photos), module.size), module)
-    for folder in ("modules", "squares", "bottlenecks"):
-        assert files_of(home / folder) == files_of(done.home / folder) != {}
-
-
 def test_a_home_carried_elsewhere_with_its_photos_does_nothing_again(
-    photos, grid, tmp_path, seen
+    photos, tmp_path, seen
 ):
-    home = tmp_path / "home"
-    first = all_steps(shutil.copytree(photos, home / "photos/dogs"), grid, home=home)
-    moved = shutil.copytree(home, tmp_path / "carried" / "elsewhere")
-    before = times_of(moved)
+    home, moved = tmp_path / "home", tmp_path / "carried" / "elsewhere"
+    shutil.copytree(photos, home / "photos/dogs")
+    _, first = squared_and_extracted(home / "photos/dogs", home)
+    before = times_of(shutil.copytree(home, moved))
     seen.clear()
-    again = all_steps(moved / "photos/dogs", grid, home=moved)
+    _, again = squared_and_extracted(moved / "photos/dogs", moved)
     assert times_of(moved) == before and seen == []
-    assert (again.evaluation.probabilities == first.evaluation.probabilities).all()
+    assert list(again.values()) == list(first.values())
+
+
+def test_photos_that_moved_are_not_extracted_again(photos, tmp_path, seen):
+    _, first = squared_and_extracted(photos)
+    seen.clear()
+    _, again = squared_and_extracted(shutil.copytree(photos, tmp_path / "elsewhere"))
+    assert list(again.values()) == list(first.values()) and seen == []
 
 
 def test_two_folders_that_look_alike_never_share_a_square(tmp_path):
@@ -242,55 +208,13 @@ def test_two_folders_that_look_alike_never_share_a_square(tmp_path):
     made = {}
     for where, colour in (("one", "red"), ("other", "blue")):
         folder = tmp_path / where / "dogs"
-        for split in ("train", "valid", "test"):
-            for breed in ("a", "b"):
-                photo = folder / split / breed / "dog.bmp"
-                photo.parent.mkdir(parents=True)
-                Image.new("RGB", (40, 40), colour).save(photo)
-                os.utime(photo, (1e9, 1e9))
+        for place in ("train/a", "train/b", "valid/a", "test/a"):
+            (folder / place).mkdir(parents=True)
+            Image.new("RGB", (40, 40), colour).save(folder / place / "dog.bmp")
+            os.utime(folder / place / "dog.bmp", (1e9, 1e9))
         squares = dogtl.square(dogtl.load_photos(folder), 32)
         made[where] = dogtl.read_square(squares.files["test"][0])[0, 0].argmax()
     assert made == {"one": 0, "other": 2}
-
-
-def test_photos_that_moved_are_squared_again_but_not_extracted(
-    done, photos, grid, tmp_path, seen
-):
-    home = shutil.copytree(done.home, tmp_path / "copied")
-    moved = shutil.copytree(photos, tmp_path / "elsewhere" / photos.name)
-    again = all_steps(moved, grid, home=home)
-    assert seen == []
-    assert (again.evaluation.probabilities == done.evaluation.probabilities).all()
-
-
-def test_a_finished_home_on_a_read_only_disk_works(
-    done, photos, grid, tmp_path, monkeypatch
-):
-    home = shutil.copytree(done.home, tmp_path / "copied")
-    before = times_of(home)
-
-    def refuse(*args, **options):  # instead of chmod, which doesn't stop root
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    for name in ("replace", "rename", "mkdir", "unlink", "remove", "utime"):
-        monkeypatch.setattr(os, name, refuse)
-    for name in ("write_bytes", "write_text", "mkdir", "unlink", "touch"):
-        monkeypatch.setattr(Path, name, refuse)
-    again = all_steps(photos, grid, home=home)
-    assert times_of(home) == before
-    assert (again.evaluation.probabilities == done.evaluation.probabilities).all()
-
-
-def test_nothing_stored_can_run(done):
-    arrays = 0
-    for file in filter(Path.is_file, done.home.rglob("*")):
-        assert file.suffix in (".jpg", ".npz")
-        if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as stored:
-                for name in stored.files:
-                    assert not stored[name].dtype.hasobject
-                    arrays += 1
-    assert arrays >= 10
 
 
 class Trap:
@@ -298,15 +222,6 @@ class Trap:
 
     def __reduce__(self):
         return os.mkdir, ("sprung",)
-
-
-def test_a_planted_pickle_never_runs(photos, home):
-    expected = squared_and_extracted(photos)
-    shard = sorted(home.rglob("*.npz"))[0]
-    np.savez(shard, hashes=np.array([Trap()]), features=np.array([Trap()]))
-    assert store.load_arrays(shard) == {}
-    assert squared_and_extracted(photos) == expected
-    assert not Path("sprung").exists()
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +234,7 @@ def whole(photos, tmp_path_factory):
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_damaged_shard_is_never_half_read(whole, photos, data):
     home, shard, intact, expected = whole
     damaged, last = bytearray(intact), len(intact) - 1
@@ -341,13 +256,14 @@ def test_a_damaged_shard_is_never_half_read(whole, photos, data):
         {"hashes": ["a"], "features": np.ones((2, 48), np.float32)},
         {"hashes": ["a"], "features": np.ones((1, 47), np.float32)},
         {"hashes": ["a"], "features": np.ones((48,), np.float32)},
+        {"hashes": np.array([Trap()]), "features": np.array([Trap()])},
     ],
 )
-def test_a_shard_of_another_shape_is_not_read(whole, photos, fields):
+def test_a_shard_of_another_kind_is_not_read_and_never_runs(whole, photos, fields):
     home, shard, intact, expected = whole
-    store.save_arrays(shard, fields)
+    np.savez(shard, **fields)
     assert squared_and_extracted(photos, home) == expected
-    assert shard.read_bytes() == intact
+    assert shard.read_bytes() == intact and not Path("sprung").exists()
 
 
 # --- the store itself ----------------------------------------------------------------
@@ -361,6 +277,7 @@ def test_the_home_is_an_argument_a_variable_or_data(tmp_path, monkeypatch, caplo
     monkeypatch.setenv("DOGTL_HOME", "variable")
     assert store.find_home() == tmp_path / "variable"
     monkeypatch.setenv("DOGTL_HOME", "")
+    (tmp_path / "pyproject.toml").touch()  # the current folder's is no checkout
     assert store.find_home() == Path(dogtl.__file__).parents[1] / "data"
     caplog.set_level("INFO")
     monkeypatch.setattr(store, "CHECKOUT", tmp_path / "site-packages")
@@ -377,7 +294,7 @@ parts = st.lists(arrays | st.recursive(plain, st.lists, max_leaves=4), max_size=
 
 
 @given(parts, parts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_fingerprints_are_equal_only_for_equal_parts(one, other):
     def content(parts):
         return [
@@ -395,7 +312,6 @@ def test_fingerprints_are_equal_only_for_equal_parts(one, other):
 def test_fingerprints_are_of_content_alone(tmp_path):
     table = np.arange(12.0).reshape(3, 4)
     assert store.fingerprint(table.T) == store.fingerprint(table.T.copy())
-    assert store.fingerprint(table) != store.fingerprint(table + 1e-9)
     one, other = tmp_path / "one.py", tmp_path / "other.py"
     one.write_text("a = 1")
     other.write_text("a = 1")
@@ -405,13 +321,11 @@ def test_fingerprints_are_of_content_alone(tmp_path):
         other.write_text("a = 2")
         assert content(one) != content(other)
         other.write_text("a = 1")
-    versions = {store.code_version(str(one), name) for name in ("numpy", "pillow")}
-    assert len(versions) == 2
+    assert store.code_version("numpy") != store.code_version("pillow")
 
 
 def fill_the_disk(path, data):
-    with open(path, "wb") as file:
-        file.write(data[:3])
+    path.touch()
     raise OSError(errno.ENOSPC, "the disk is full")
 
 
@@ -452,7 +366,6 @@ def test_what_killed_processes_left_is_swept(tmp_path):
     store.sweep(tmp_path)
     left = sorted(path.name for path in (tmp_path / "deeper").iterdir())
     assert [name[:7] for name in left] == [".b.jpg.", ".b.jpg.", ".hidden", "a[1].jp"]
-    store.sweep(tmp_path / "none")
 
 
 def test_a_faster_process_may_tidy_up(tmp_path, monkeypatch):
@@ -498,10 +411,3 @@ def test_arrays_come_back_and_equal_ones_give_equal_bytes(fields):
     for name, value in fields.items():
         assert type(back[name]) is type(value)
         np.testing.assert_array_equal(back[name], value, strict=True)
-
-
-@pytest.mark.parametrize("data", [None, b"", b"PK\x03\x04", b"no archive", bytes(99)])
-def test_what_is_no_archive_holds_no_arrays(tmp_path, data):
-    if data is not None:
-        (tmp_path / "a.npz").write_bytes(data)
-    assert store.load_arrays(tmp_path / "a.npz") == {}

@@ -1,0 +1,203 @@
+"""A cluster gives what one process gives, whatever becomes of its workers."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Means, draw_photos, files_of, python, sentence
+from dask import config
+from distributed import Client, LocalCluster, Status
+
+import dogtl
+from dogtl import bottlenecks, cluster, modules
+from dogtl.base import log
+from dogtl.cli import main
+
+COUNTS = {"train": (20, 14, 16), "valid": (4, 3, 5), "test": (5, 6, 4)}
+NO_PROC = pytest.mark.skipif(not os.path.isdir("/proc/self/cwd"), reason="Linux only")
+HERE = Path("/proc/self/cwd")  # the same path, another folder in each process
+
+
+class Shared(Means):
+    """The mean colours again, with a folder that workers must see."""
+
+    def __init__(self, folder):
+        super().__init__()
+        folder.mkdir(exist_ok=True)
+        (folder / "network").write_text("a network")
+        object.__setattr__(self, "folder", folder)
+        content = modules._fingerprint(folder)
+        object.__setattr__(self, "fingerprint", f"{content}-32")
+
+
+@pytest.fixture(scope="module")
+def client(no_variables):
+    """A client of two worker processes on this machine."""
+    options = {"threads_per_worker": 1, "dashboard_address": ":0"}
+    options |= {"memory_limit": 0, "silence_logs": 50}  # which would end pauses
+    with (
+        LocalCluster(n_workers=2, **options) as two,
+        Client(two, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(bottlenecks, "SHARD", 8)
+
+
+@pytest.fixture
+def logs(monkeypatch):
+    """What a command does to the log stays with its test."""
+    monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
+    monkeypatch.setattr(log, "level", log.level)
+
+
+@pytest.fixture(scope="module")
+def dogs(tmp_path_factory):
+    """Photos of three breeds, one spoilt and one in the wrong place."""
+    folder = draw_photos(tmp_path_factory.mktemp("cluster") / "dogs", counts=COUNTS)
+    (folder / "train" / "stray.jpg").write_bytes(b"")
+    next((folder / "valid").glob("*/*.png")).write_bytes(b"spoilt")
+    return folder
+
+
+def two_steps(photos, module, home, client=None):
+    """Squares and bottlenecks, with or without a cluster."""
+    squares = dogtl.square(dogtl.load_photos(photos), module.size, home, client=client)
+    return squares, dogtl.extract(squares, module, home, client=client)
+
+
+def die_at(suffix, call):
+    """Kill this worker where it is about to give the n-th such file its name."""
+    replace, calls = os.replace, []
+
+    def fatal(part, file):
+        calls.extend([file] * (Path(file).suffix == suffix))
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(part, file)
+
+    os.replace = fatal
+
+
+@pytest.mark.parametrize("death", [None, (".jpg", 3), (".npz", 1)])
+def test_the_bytes_are_those_of_one_process(client, dogs, tmp_path, death):
+    """Also if a worker is killed in the middle of its squares, or of a shard."""
+    module = Shared(tmp_path / "module")
+    squares, features = two_steps(dogs, module, tmp_path / "one")
+    client.wait_for_workers(2)
+    before = client.run(os.getpid)
+    if death:
+        client.run(die_at, *death, workers=list(before)[:1])
+    found, same = two_steps(dogs, module, tmp_path / "two", client)
+    assert (str(found), found.skipped) == (str(squares), squares.skipped)
+    for split, made in features.items():
+        assert np.array_equal(same[split].features, made.features)
+        assert same[split].paths == made.paths
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+    assert len(before.items() - client.run(os.getpid).items()) == bool(death)
+
+
+def test_the_command_line_hands_work_to_a_cluster(client, dogs, tmp_path, logs, capfd):
+    """With a real network; one worker is paused, since TensorFlow takes seconds."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ["extract", "--photos", str(dogs), "--home"]
+    hand_out = [*options, str(two), "--cluster", client.scheduler.address]
+    assert main([*options, str(one)]) == 0
+    alone = capfd.readouterr().out
+    shutil.copytree(one / "modules", two / "modules")
+    client.wait_for_workers(2)
+    busy, idle = client.run(os.getpid)
+    client.run(pause, workers=[idle])
+    assert main(hand_out) == 0
+    out, err = capfd.readouterr()
+    assert out == alone.replace(str(one), str(two))
+    assert all(line.startswith("dogtl: skipped") for line in err.splitlines()), err
+    assert files_of(two) == files_of(one)
+    assert client.run(loaded) == {busy: 1, idle: 0}
+    assert main(hand_out) == 0
+    assert capfd.readouterr().err.count("nothing to do") == 6
+    client.run(pause, False, workers=[idle])
+
+
+def pause(pausing=True, dask_worker=None):
+    """Let a worker take no tasks, or let it take some again."""
+    dask_worker.status = Status.paused if pausing else Status.running
+
+
+def loaded():
+    """Return how often this worker has loaded a network."""
+    return modules._load.cache_info().misses
+
+
+@NO_PROC
+def test_a_worker_that_sees_other_files_says_so(client, dogs, tmp_path):
+    elsewhere, photos = tmp_path / "elsewhere", tmp_path / "photos"
+    elsewhere.mkdir()
+    shutil.copytree(dogs, photos)
+    client.wait_for_workers(2)
+    client.run(os.chdir, elsewhere)
+    module = Shared(tmp_path / "module")
+    share = "all workers must share it"
+    with pytest.raises(dogtl.DogtlError) as error:
+        two_steps(dogs, module, HERE / "home", client)
+    assert f"can't see the home {HERE / 'home'}: {share}" in sentence(error)
+    assert "the worker tcp://127.0.0.1:" in sentence(error)
+
+    for copy in (False, True):  # no photos, or others
+        if copy:
+            shutil.copytree(dogs, elsewhere / "photos", copy_function=shutil.copyfile)
+        with pytest.raises(dogtl.DogtlError) as error:
+            two_steps(HERE / "photos", module, tmp_path / "home", client)
+        assert f"can't see {HERE / 'photos/train'}" in sentence(error)
+        assert sentence(error).endswith(f"as you do: {share}")
+    assert not files_of(tmp_path / "home")
+
+    object.__setattr__(module, "folder", HERE / "module")
+    with pytest.raises(dogtl.DogtlError) as error:
+        two_steps(dogs, module, tmp_path / "home", client)
+    assert f"can't see the module in {HERE / 'module'} as you do" in sentence(error)
+
+
+def test_a_worker_with_another_version_says_so(client, dogs, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CODE", ["newer"])
+    with pytest.raises(dogtl.DogtlError, match="another version of dogtl") as error:
+        two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
+    assert sentence(error)
+
+
+def test_photos_that_kill_every_worker_end_in_a_sentence(client, dogs, tmp_path):
+    client.wait_for_workers(2)
+    client.cluster.scheduler.allowed_failures = 0
+    client.run(die_at, ".jpg", 1)
+    with pytest.raises(dogtl.DogtlError, match="several workers died") as error:
+        two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
+    assert sentence(error)
+
+
+def test_no_scheduler_and_no_dask_end_in_a_sentence(monkeypatch):
+    for address in ("tcp://127.0.0.1:1", "nowhere"):
+        with (
+            config.set({"distributed.comm.timeouts.connect": 0.1}),
+            pytest.raises(dogtl.DogtlError, match="no Dask scheduler") as error,
+        ):
+            cluster.connect(address)
+        assert sentence(error)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(dogtl.DogtlError, match="pip install distributed"):
+        cluster.connect("tcp://127.0.0.1:1")
+
+
+def test_dask_is_imported_only_for_a_cluster():
+    code = (
+        "import sys, dogtl.cli; dogtl.cluster.connect(None);"
+        "print([name for name in sys.modules if name in ('dask', 'distributed')])"
+    )
+    assert python(code).communicate()[0] == "[]\n"
