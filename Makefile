@@ -9,12 +9,13 @@ KEY := $(shell $(PYTHON) -c "import hashlib, pathlib, sys; print(hashlib.sha256(
 	[sys.version, sys.base_prefix, *(pathlib.Path(name).read_text('utf-8') \
 	for name in ('pyproject.toml', 'constraints.txt'))]).encode()).hexdigest()[:12])")
 READY := .venv/ready-$(KEY)
+BENCH := .venv/bench-$(KEY)
 CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_DOGS_URL TQDM_DISABLE=1
 ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 PYTEST := $(ONE_CORE) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 QUIET := env TQDM_DISABLE=1
 
-.PHONY: run test refresh lab setup
+.PHONY: run test refresh lab setup bench bench-readme
 
 run: $(READY)
 	@$(QUIET) $(BIN)/python notebooks/execute.py run
@@ -45,3 +46,13 @@ test: $(READY)
 	export DOGTL_HOME="$$home" DOGTL_FIGURES="$$home/lessons" && \
 	$(CLEAN) $(PYTEST) -n 2 --dist loadfile --durations 20 --nbval-lax --nbval-current-env notebooks tests && \
 	$(CLEAN) DOGTL_FRESH="$$home/lessons" $(PYTEST) tests/test_published.py -k afresh
+
+# each step beside another way to do it, in one table; about ten minutes
+bench bench-readme: $(BENCH)
+	@$(CLEAN) $(BIN)/python tests/bench.py $(if $(findstring readme,$@),--readme)
+
+# what `make bench` compares with; nothing else needs it
+$(BENCH): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	-c constraints.txt -e ".[bench]"
+	@touch $@

@@ -363,9 +363,7 @@ def test_no_folder_and_no_known_word(tmp_path):
     for chosen in ("./none", tmp_path / "file", "s3://bucket/dogs"):
         with pytest.raises(dogtl.DogtlError, match="there is no folder"):
             dogtl.load_photos(chosen)
-    with pytest.raises(
-        dogtl.DogtlError, match="'puppies' isn't known: choose kennel"
-    ):
+    with pytest.raises(dogtl.DogtlError, match="'puppies' isn't known: choose kennel"):
         dogtl.load_photos("puppies")
 
 
