@@ -229,6 +229,7 @@ LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)
     [(body, "a usable archive") for body in NO_ARCHIVES]
     + [(linked(kind), "holds a link") for kind in LINKS]
     + [(body, "far too much") for body in BOMBS],
+    ids=lambda value: value if isinstance(value, str) else "",  # bytes hold times
 )
 def test_an_archive_that_is_none_or_hostile(serve, fail, monkeypatch, body, words):
     monkeypatch.setattr(download, "SPARE", 1 << 16)
