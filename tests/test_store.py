@@ -150,7 +150,7 @@ np.save("features.npy", dogtl.extract(squares, Means(24))["train"].features)
     [
         ("squares.py", "Resampling.LANCZOS", "Resampling.BOX", 51, 51),
         ("squares.py", "def make_square", "# a comment\ndef make_square", 51, 0),
-        ("bottlenecks.py", "BATCH = 32", "BATCH = 16", 0, 51),
+        ("bottlenecks.py", "BATCH = 8", "BATCH = 16", 0, 51),
         ("figures.py", "\n\n\n", "\n\n\n# a comment\n", 0, 0),
     ],
 )
