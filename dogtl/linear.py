@@ -123,8 +123,8 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def loss_and_gradient(
     weights: np.ndarray, features: np.ndarray, labels: np.ndarray, l2: float = 0.0
-) -> tuple[float, np.ndarray]:
-    """Return a layer's loss, and its slope in the direction of each weight.
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return a layer's loss, its slope in the direction of each weight, and the scores.
 
     The loss is the mean cross-entropy plus `l2` times the sum of the squared kernel.
 
@@ -145,11 +145,13 @@ def loss_and_gradient(
         In nats.
     gradient : ndarray, float [features + 1, breeds]
         The slopes.
+    logits : ndarray, float [photos, breeds]
+        The scores, which are worked out on the way.
 
     Examples
     --------
     >>> features, labels = np.array([[1.0, 2.0]]), np.array([0])
-    >>> loss, gradient = dogtl.loss_and_gradient(np.zeros((3, 2)), features, labels)
+    >>> loss, gradient, _ = dogtl.loss_and_gradient(np.zeros((3, 2)), features, labels)
     >>> round(loss, 3)  # log(2)
     0.693
     >>> gradient.tolist()  # features times p - t, and p - t
@@ -161,7 +163,7 @@ def loss_and_gradient(
     errors[np.arange(len(labels)), labels] -= 1  # p - t
     loss = cross_entropy(logits, labels) + l2 * float(np.sum(kernel**2))
     gradient = features.T @ errors / len(labels) + 2 * l2 * kernel
-    return loss, np.vstack([gradient, errors.mean(axis=0)])
+    return loss, np.vstack([gradient, errors.mean(axis=0)]), logits
 
 
 def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> LinearLayer:
@@ -268,17 +270,19 @@ def fit(
     inputs, unseen = ((data.features - mean) / spread for data in (train, valid))
     shape = (len(spread) + 1, len(train.breeds))
     history: dict[str, list[float]] = {name: [] for name in HISTORY}
-    best: list[np.ndarray] = []
+    logits, best = {}, []  # of the last step, and of the best epoch
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape).astype(np.float32)
-        loss, gradient = loss_and_gradient(weights, inputs, train.labels, l2)
+        result = loss_and_gradient(weights, inputs, train.labels, l2)
+        loss, gradient, logits["train"] = result
         return loss, gradient.ravel().astype(np.float64)
 
     def after_epoch(flat: np.ndarray) -> None:
         weights = flat.reshape(shape).astype(np.float32)
-        _record(history, "train", weights, inputs, train.labels)
-        _record(history, "valid", weights, unseen, valid.labels)
+        logits["valid"] = unseen @ weights[:-1] + weights[-1]
+        _record(history, "train", logits["train"], train.labels)
+        _record(history, "valid", logits["valid"], valid.labels)
         losses = history["valid_loss"]
         if losses[-1] == min(losses):
             kernel = weights[:-1] / spread[:, None]  # for features as they are
@@ -360,8 +364,7 @@ def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), spread.astype(np.float32)
 
 
-def _record(history: dict, split: str, weights, features, labels) -> None:
-    logits = features @ weights[:-1] + weights[-1]
+def _record(history: dict, split: str, logits: np.ndarray, labels: np.ndarray) -> None:
     correct = logits.argmax(axis=1) == labels
     history[f"{split}_loss"].append(cross_entropy(logits, labels))
     history[f"{split}_accuracy"].append(float(correct.mean()))

@@ -92,7 +92,7 @@ def problems(draw):
 @few
 def test_the_gradient_is_what_small_steps_measure(problem, seed):
     weights, *rest = problem
-    loss, gradient = dogtl.loss_and_gradient(weights, *rest)
+    loss, gradient, _ = dogtl.loss_and_gradient(weights, *rest)
     assert isinstance(loss, float) and gradient.shape == weights.shape
     step = 1e-5 * np.random.default_rng(seed).normal(size=weights.shape)
     ahead, behind = (
@@ -106,7 +106,7 @@ def test_the_gradient_is_what_small_steps_measure(problem, seed):
 @few
 def test_the_loss_is_the_cross_entropy_plus_the_penalty(problem):
     weights, features, labels, l2 = problem
-    loss, _ = dogtl.loss_and_gradient(*problem)
+    loss, *_ = dogtl.loss_and_gradient(*problem)
     plain = dogtl.cross_entropy(features @ weights[:-1] + weights[-1], labels)
     penalty = l2 * (weights[:-1] ** 2).sum()  # the bias is free
     assert loss == pytest.approx(plain + penalty)
@@ -124,7 +124,7 @@ def test_tensorflow_finds_the_same_gradient():
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(TRAIN.labels, scores)
         penalty = 0.1 * tf.reduce_sum(variable[:-1] ** 2)
         total = tf.reduce_mean(losses) + penalty
-    loss, gradient = dogtl.loss_and_gradient(
+    loss, gradient, _ = dogtl.loss_and_gradient(
         weights, TRAIN.features.astype(float), TRAIN.labels, 0.1
     )
     assert loss == pytest.approx(float(total))
@@ -133,7 +133,7 @@ def test_tensorflow_finds_the_same_gradient():
 
 def test_huge_scores_give_a_finite_loss_and_gradient():
     weights = 1e6 * np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    loss, gradient = dogtl.loss_and_gradient(weights, TRAIN.features, TRAIN.labels)
+    loss, gradient, _ = dogtl.loss_and_gradient(weights, TRAIN.features, TRAIN.labels)
     assert np.isfinite(loss) and np.isfinite(gradient).all()
 
 
@@ -242,8 +242,8 @@ def test_at_the_end_of_the_way_the_slopes_are_zero(monkeypatch):
     assert dogtl.fit(data, data, l2, patience=1000).stopped_early
     mean, spread = linear._mean_and_spread(data.features)
     inputs, weights = (data.features - mean) / spread, ends[0].x.reshape(6, 3)
-    start, _ = dogtl.loss_and_gradient(0 * weights, inputs, data.labels, l2)
-    loss, gradient = dogtl.loss_and_gradient(weights, inputs, data.labels, l2)
+    start, *_ = dogtl.loss_and_gradient(0 * weights, inputs, data.labels, l2)
+    loss, gradient, _ = dogtl.loss_and_gradient(weights, inputs, data.labels, l2)
     assert np.abs(gradient).max() < 1e-3 and loss < 0.8 * start
     rng = np.random.default_rng(0)
     for _ in range(20):  # and all around it's higher

@@ -107,6 +107,9 @@ def test_made_afresh_its_numbers_are_the_committed_ones(file):
         for name, column in committed.items():
             if isinstance(column[0], str):
                 assert column == fresh[name], name
+            elif file.stem == "per_breed" and name != "photos":
+                few = 2 if name == "correct" else 2 / min(committed["photos"])
+                assert np.allclose(column, fresh[name], atol=few), name
             elif file.stem == "confusion":
                 assert np.abs(np.subtract(column, fresh[name])).sum() <= 6
             else:
