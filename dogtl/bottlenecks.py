@@ -111,10 +111,11 @@ def extract(
         files = squares.files[split]
         with workers(client, home) as pool:
             hashes = pool.map(store.fingerprint_file, files)
-            todo = {key: row for row, key in enumerate(hashes) if key not in known}
+            rows = zip(hashes, files, paths, strict=True)  # equal squares count once
+            todo = {row[0]: row for row in rows if row[0] not in known}
             imap = partial(pool.imap, chunksize=1, module=module) if client else map
             if todo:
-                known |= _compute_shards(todo, files, paths, module, folder, imap)
+                known |= _compute_shards([*todo.values()], module, folder, imap)
             else:
                 log.info("%s bottlenecks: nothing to do", split)
         features = np.stack([known[key] for key in hashes])
@@ -214,18 +215,9 @@ def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarra
 
 
 def _compute_shards(
-    todo: dict[str, int],
-    files: list[Path],
-    paths: list[Path],
-    module: Module,
-    folder: Path,
-    imap: Callable,
+    squares: list[tuple[str, Path, Path]], module: Module, folder: Path, imap: Callable
 ) -> dict[str, np.ndarray]:
-    """Compute and store bottlenecks, 256 at a time; return them by their hashes.
-
-    `todo` has the hashes of the squares to do, and each one's row in files and paths.
-    """
-    squares = [(key, files[row], paths[row]) for key, row in todo.items()]
+    """Compute and store bottlenecks, 256 at a time; return them by their hashes."""
     jobs = [squares[i : i + SHARD] for i in range(0, len(squares), SHARD)]
     shards = imap(partial(_compute_shard, module, folder), jobs)
     made = _load_shards(progress(shards, len(jobs), "bottlenecks"), module.n_features)
@@ -234,7 +226,10 @@ def _compute_shards(
 
 
 def _compute_shard(module: Module, folder: Path, squares: list[tuple]) -> Path:
-    """Compute and store the bottlenecks of up to 256 squares; return their file."""
+    """Compute and store the bottlenecks of some squares; return their file.
+
+    A square here is its hash, its file and its photo.
+    """
     hashes, files, paths = map(list, zip(*squares, strict=True))
     features = np.concatenate(list(extract_features(files, module)))
     check_finite(features, paths, module.name)
