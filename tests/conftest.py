@@ -282,6 +282,21 @@ def python(code: str, *arguments: object) -> subprocess.Popen:
     )
 
 
+def die_at(call, suffix=""):
+    """Kill this process where it is about to give the n-th such file its name."""
+    import os
+
+    replace, calls = os.replace, []
+
+    def fatal(part, file):
+        calls.extend([file] * str(file).endswith(suffix))
+        if len(calls) == call:
+            os.kill(os.getpid(), 9)
+        replace(part, file)
+
+    os.replace = fatal
+
+
 def wait_until(process: subprocess.Popen, ready) -> None:
     """Wait until a process has come so far."""
     end = time.monotonic() + 120

@@ -7,7 +7,7 @@ from inspect import getsource
 
 import numpy as np
 import pytest
-from conftest import Means, draw, export, files_of, python, times_of
+from conftest import Means, die_at, draw, export, files_of, python, times_of
 from PIL import Image
 
 import dogtl
@@ -196,8 +196,7 @@ def test_another_module_or_size_extracts_again_and_a_touched_one_doesnt(
 # --- killed in the middle, and two at once -------------------------------------------
 
 PROCESS = f"""
-import os, sys, time
-from itertools import count
+import sys, time
 from pathlib import Path
 
 import numpy as np
@@ -205,15 +204,9 @@ import numpy as np
 import dogtl
 
 {getsource(Means)}
+{getsource(die_at)}
 photos, size, kill_at, ready, go = sys.argv[1:]
-renamed, rename = count(1), os.replace
-
-def replace(*paths):
-    if next(renamed) == int(kill_at):
-        os.kill(os.getpid(), 9)
-    rename(*paths)
-
-os.replace = replace
+die_at(int(kill_at))
 Path(ready).touch()
 while not Path(go).exists():
     time.sleep(0.001)

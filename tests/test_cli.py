@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Means, all_steps, draw_photos, files_of, python, times_of
+from conftest import Means, all_steps, die_at, draw_photos, files_of, python, times_of
 from http_server import tarred
 
 import dogtl
@@ -504,7 +504,7 @@ def test_a_closed_stream_is_no_traceback(options, finished, closed):
 
 
 RUN = f"""
-import os, sys
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -519,18 +519,11 @@ from dogtl.store import atomic_write
 {getsource(Means)}
 {getsource(learn)}
 {getsource(sketch)}
-
-def replace_or_die(*paths):
-    global left
-    if not left:
-        os.kill(os.getpid(), 9)
-    left -= 1
-    rename(*paths)
-
-layer, left, photos, home = sys.argv[1:]
+{getsource(die_at)}
+layer, call, photos, home = sys.argv[1:]
 linear.fit = partial(learn, linear.read_layer(layer))
 dogtl.load_module, dogtl.figures.publish = lambda *_: Means(), sketch
-left, rename, os.replace = int(left), os.replace, replace_or_die
+die_at(int(call))
 sys.exit(main(["run", "--photos", photos, "--home", home]))
 """
 
@@ -545,8 +538,8 @@ def test_two_runs_at_once(alone, ready, few, home):
 
 def test_killed_at_every_step_it_goes_on(alone, ready, few, home):
     # before its 5th square, its 2nd and 3rd shard, the layer for predict, a figure
-    for files in (4, 11, 1, 2, 6):
-        process = python(RUN, layer_of(ready), files, few, home)
+    for call in (5, 12, 2, 3, 7):
+        process = python(RUN, layer_of(ready), call, few, home)
         assert process.communicate(timeout=300) and process.returncode == -9
         assert list(home.rglob("*.part"))
     process = python(RUN, layer_of(ready), 999, few, home)

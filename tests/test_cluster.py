@@ -3,13 +3,12 @@
 import logging
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Means, draw_photos, files_of, python, sentence
+from conftest import Means, die_at, draw_photos, files_of, python, sentence
 from dask import config
 from distributed import Client, LocalCluster, Status
 
@@ -74,20 +73,7 @@ def two_steps(photos, module, home, client=None):
     return squares, dogtl.extract(squares, module, home, client=client)
 
 
-def die_at(suffix, call):
-    """Kill this worker where it is about to give the n-th such file its name."""
-    replace, calls = os.replace, []
-
-    def fatal(part, file):
-        calls.extend([file] * (Path(file).suffix == suffix))
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(part, file)
-
-    os.replace = fatal
-
-
-@pytest.mark.parametrize("death", [None, (".jpg", 3), (".npz", 1)])
+@pytest.mark.parametrize("death", [None, (3, ".jpg"), (1, ".npz")])
 def test_the_bytes_are_those_of_one_process(client, dogs, tmp_path, death):
     """Also if a worker is killed in the middle of its squares, or of a shard."""
     module = Shared(tmp_path / "module")
@@ -176,7 +162,7 @@ def test_a_worker_with_another_version_says_so(client, dogs, tmp_path, monkeypat
 def test_photos_that_kill_every_worker_end_in_a_sentence(client, dogs, tmp_path):
     client.wait_for_workers(2)
     client.cluster.scheduler.allowed_failures = 0
-    client.run(die_at, ".jpg", 1)
+    client.run(die_at, 1, ".jpg")
     with pytest.raises(dogtl.DogtlError, match="several workers died") as error:
         two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
     assert sentence(error)

@@ -1,12 +1,13 @@
 """The kennel draws the same photos from the same seed, and its brush draws anything."""
 
 from concurrent.futures import ThreadPoolExecutor
+from inspect import getsource
 from itertools import combinations
 from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import files_of, python, times_of
+from conftest import die_at, files_of, python, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps, ImageStat
@@ -68,24 +69,16 @@ def test_same_bytes_and_times_whatever_the_threads(folder, tmp_path, monkeypatch
     assert {path.stat().st_mtime for path in tmp_path.rglob("*.jpg")} == {kennel.DRAWN}
 
 
-KILLED = """
-import os
+KILLED = f"""
 import sys
-from itertools import count
 
 import dogtl
 
+{getsource(die_at)}
 kennel = dogtl.toy.kennel
 few = [photo for photo in kennel.photo_list() if photo.path in sys.argv]
 kennel.photo_list = lambda seed=0: few
-renamed, rename = count(1), os.replace
-
-def kill(*paths):
-    if next(renamed) == 8:
-        os.kill(os.getpid(), 9)
-    rename(*paths)
-
-os.replace = kill
+die_at(8)
 dogtl.load_photos("kennel")
 """
 

@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-SIX_LINES = """\
-photos = dogtl.load_photos()
-module = dogtl.load_module()
-squares = dogtl.square(photos, module.size)
-bottlenecks = dogtl.extract(squares, module)
-layer = dogtl.train(bottlenecks)
-evaluation = dogtl.evaluate(layer, bottlenecks["test"])
-""".splitlines()
+import dogtl
+
+SIX_LINES = re.findall(r"^ {4}(\w.*)", dogtl.__doc__, re.M)  # the whole project
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("0*.ipynb"))
 CHECKED = "nbval-check-output"
 
@@ -51,6 +46,14 @@ def texts(cell: dict) -> str:
 def tags(cell: dict) -> list[str]:
     """A cell's tags."""
     return cell["metadata"].get("tags", [])
+
+
+def test_the_readme_shows_the_whole_project():
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    code = [line.partition("  #")[0].strip() for line in readme.splitlines()]
+    assert len(SIX_LINES) == 6
+    start = code.index(SIX_LINES[0])
+    assert code[start : start + 6] == SIX_LINES
 
 
 def test_all_are_there():

@@ -1,11 +1,12 @@
 """Squares are the centres of photos, each made once; photos without one are named."""
 
 import os
+from inspect import getsource
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import files_of, python, sentence, times_of
+from conftest import die_at, files_of, python, sentence, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -248,20 +249,13 @@ def test_a_split_without_a_readable_photo_gives_one_sentence(mine):
 
 # --- killed in the middle ------------------------------------------------------------
 
-KILLED = """
-import os, sys
-from itertools import count
+KILLED = f"""
+import sys
 
 import dogtl
 
-renamed, rename = count(1), os.replace
-
-def kill(*paths):
-    if next(renamed) == 20:
-        os.kill(os.getpid(), 9)
-    rename(*paths)
-
-os.replace = kill
+{getsource(die_at)}
+die_at(20)
 dogtl.square(dogtl.load_photos(sys.argv[1]), 32)
 """
 
