@@ -24,7 +24,6 @@ COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's te
 STYLE = Path(__file__).with_suffix(".mplstyle")
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
 BLUE = "#0072B2"  # the style's second colour: "C1" would depend on who shows the figure
-MARKERS = "osD^v<>pP*Xh"  # modules differ by marker and lightness, never by hue alone
 
 
 class PageFigure(Figure):
@@ -248,6 +247,24 @@ def interval_width(table: dict) -> Figure:
 
 
 @styled
+def wilson_picture(table: dict) -> Figure:
+    """The plausible shares, ``low`` to ``high``, for each ``truth``, and ``observed``.
+
+    Wilson's interval is where the line of what was observed runs inside the band.
+    """
+    figure, axis = _axis(COLUMN, 2.8, "true share", "observed share")
+    truth, low, high = (np.array(table[name]) for name in ("truth", "low", "high"))
+    seen = table["observed"][0]
+    inside = truth[(low <= seen) & (seen <= high)][[0, -1]]
+    axis.fill_between(truth, low, high, color="0.85")
+    axis.hlines(seen, truth[0], truth[-1], color="black", linewidth=0.8)
+    axis.hlines(seen, *inside, color=BLUE, linewidth=3)
+    axis.vlines(inside, 0, seen, color=BLUE, linewidth=0.8, linestyle=":")
+    axis.set(xlim=truth[[0, -1]], ylim=truth[[0, -1]])
+    return figure
+
+
+@styled
 def per_breed(table: dict) -> Figure:
     """Accuracy by ``breed`` with its interval (``low`` to ``high``), worst on top."""
     order = np.argsort(table["accuracy"], kind="stable")[:40][::-1]
@@ -308,24 +325,33 @@ def calibration(table: dict) -> Figure:
 
 @styled
 def compare_modules(table: dict) -> Figure:
-    """``accuracy`` of each ``module``, and its interval, against ``multiply_adds``.
+    """``accuracy`` of each ``module`` (``low`` to ``high``), the most accurate on top.
 
-    A line marks the accuracy of ``chance``.
+    Dots are filled where ``pareto`` is 1. Beside each row stand its ``multiply_adds``
+    and ``parameters``; a dotted line marks the accuracy of ``chance``.
     """
-    costs, accuracy = "million multiply-adds a photo", "accuracy, 95 % interval"
-    figure, axis = _axis(PAGE, 2.6, costs, accuracy)
-    look = {"color": "0.5", "linewidth": 0.8, "linestyle": ":"}
-    axis.axhline(table["chance"][0], label="chance", **look)
-    for i, label in enumerate(table["module"]):
-        cost = table["multiply_adds"][i] / 1e6 * 1.02**i  # side by side, not on another
-        axis.vlines(cost, table["low"][i], table["high"][i], color="0.6", linewidth=1)
-        shade = str(0.7 * i / len(table["module"]))
-        marker = MARKERS[i % len(MARKERS)]
-        axis.plot(cost, table["accuracy"][i], marker, color=shade, label=label)
-    axis.set(xscale="log", ylim=(0, 1))
-    axis.xaxis.set_major_formatter("{x:,g}")
-    axis.xaxis.set_minor_formatter("{x:,g}")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    order, top = np.argsort(table["accuracy"], kind="stable"), len(table["module"])
+    figure, axis = _axis(5.2, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
+    chance = table["chance"][0]
+    axis.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
+    grey = {"size": 7, "color": "0.3", "va": "bottom"}
+    axis.text(chance, top - 0.4, "chance", ha="center", **grey)
+    costs = (("multiply_adds", 0, 56), ("parameters", 2, 104))  # digits, and points
+    look = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
+    for name, _, x in costs:
+        head = f"million\n{name.replace('_', '-')}"
+        axis.annotate(head, (1, top - 0.4), (x, 0), ha="right", **look, **grey)
+    look |= {"size": 7, "ha": "right", "va": "center_baseline"}
+    for row, i in enumerate(order):
+        axis.hlines(row, table["low"][i], table["high"][i], color=BLUE, linewidth=1)
+        face = "black" if table["pareto"][i] else "white"
+        axis.plot(table["accuracy"][i], row, "o", color="black", markerfacecolor=face)
+        for name, digits, x in costs:  # 0 stands for a cost that couldn't be counted
+            text = f"{table[name][i] / 1e6:,.{digits}f}" if table[name][i] else "?"
+            axis.annotate(text, (1, row), (x, 0), **look)
+    axis.set_yticks(range(top), [table["module"][i] for i in order])
+    axis.set(xlim=(0, 1.02), ylim=(-0.6, top - 0.4))
+    axis.grid(axis="x", linewidth=0.3)
     return figure
 
 
