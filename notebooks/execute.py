@@ -18,9 +18,11 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+from latex2mathml.converter import convert
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 import dogtl
 from dogtl.base import choose
@@ -40,6 +42,11 @@ LATEX = """<details><summary>LaTeX</summary>
 ```
 </details>
 """
+# nbconvert's template, without the scripts that its pages would load from the web
+OFFLINE = "{% extends 'lab/index.html.j2' %}" + "".join(
+    f"{{% block {block} %}}{{% endblock %}}"
+    for block in ("html_head_js", "html_head_js_mathjax", "html_head_js_mermaidjs")
+)
 GALLERY = """# The figures
 
 Made by `make refresh` from the notebooks, on the kennel and the toy module. PDF is for
@@ -83,6 +90,29 @@ def execute(file: Path, figures: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+class PageRenderer(IPythonRenderer):
+    """Markdown to HTML with formulas as MathML, which browsers draw by themselves."""
+
+    def block_math(self, body: str) -> str:
+        return convert(body, display="block")
+
+    def inline_math(self, body: str) -> str:
+        return convert(body)
+
+
+def render(markdown: str) -> str:
+    """Return a cell's Markdown as HTML; its figures are the ones of this run."""
+    html = MarkdownWithMath(renderer=PageRenderer(escape=False)).render(markdown)
+    return html.replace('src="../figures/', 'src="figures/')
+
+
+def page_of(notebook: nbformat.NotebookNode, title: str) -> str:
+    """Return a notebook as one HTML page that asks nothing of the network."""
+    exporter = HTMLExporter(raw_template=OFFLINE)
+    exporter.register_filter("markdown2html", render)
+    return exporter.from_notebook_node(notebook, {"metadata": {"name": title}})[0]
+
+
 def run() -> None:
     """The main job: all notebooks as HTML, their figures, and a table of results."""
     folder = find_home() / "run"
@@ -91,7 +121,7 @@ def run() -> None:
     for number, file in enumerate(NOTEBOOKS, start=1):
         start = time.perf_counter()
         notebook = execute(file, folder / "figures")
-        page, _ = HTMLExporter().from_notebook_node(notebook)
+        page = page_of(notebook, file.stem)
         (folder / f"{file.stem}.html").write_text(page, "utf-8")
         seconds = time.perf_counter() - start
         print(f"[{number}/{len(NOTEBOOKS)}] {file.stem}  {seconds:.0f} s", flush=True)
