@@ -78,9 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--home", type=Path, help="where generated files go (data/)")
         if command not in ("fetch", "predict"):
             add(
-                "--cluster",
-                metavar="ADDRESS",
-                help="a Dask scheduler, as tcp://host:8786",
+                "--cluster", metavar="ADDRESS", help="a Dask scheduler: tcp://host:8786"
             )
         add("--strict", action="store_true", help="stop if a photo can't be used")
     return parser

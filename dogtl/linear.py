@@ -281,8 +281,10 @@ def fit(
     def after_epoch(flat: np.ndarray) -> None:
         weights = flat.reshape(shape).astype(np.float32)
         logits["valid"] = unseen @ weights[:-1] + weights[-1]
-        _record(history, "train", logits["train"], train.labels)
-        _record(history, "valid", logits["valid"], valid.labels)
+        for split, labels in (("train", train.labels), ("valid", valid.labels)):
+            correct = logits[split].argmax(axis=1) == labels
+            history[f"{split}_loss"].append(cross_entropy(logits[split], labels))
+            history[f"{split}_accuracy"].append(correct.mean())
         losses = history["valid_loss"]
         if losses[-1] == min(losses):
             kernel = weights[:-1] / spread[:, None]  # for features as they are
@@ -340,7 +342,6 @@ def save_layer(layer: LinearLayer, file: Path) -> None:
     fields = vars(layer) | layer.history | {"module": list(layer.module.values())}
     del fields["history"]
     store.save_arrays(file, fields)
-    store.sweep(file.parent)
 
 
 def read_layer(file: Path) -> LinearLayer | None:
@@ -362,9 +363,3 @@ def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spread = np.sqrt(variance + FLOOR * variance.mean())
     spread[spread == 0] = 1
     return mean.astype(np.float32), spread.astype(np.float32)
-
-
-def _record(history: dict, split: str, logits: np.ndarray, labels: np.ndarray) -> None:
-    correct = logits.argmax(axis=1) == labels
-    history[f"{split}_loss"].append(cross_entropy(logits, labels))
-    history[f"{split}_accuracy"].append(float(correct.mean()))
