@@ -101,9 +101,8 @@ def extract(
             f"the module {module.name} takes squares of {module.size} pixels, not of"
             f" {squares.size}: make them with dogtl.square(photos, module.size)"
         )
-    key = store.fingerprint(CODE, module.fingerprint)
     home = store.find_home(home)
-    folder = home / "bottlenecks" / key
+    folder = home / "bottlenecks" / store.fingerprint(CODE, module.fingerprint)
     made_by = {"name": module.name, "fingerprint": module.fingerprint}
     known = _load_shards(sorted(folder.glob("*.npz")), module.n_features)
     bottlenecks = {}

@@ -206,14 +206,13 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     if layer:
         log.info("linear layer: nothing to do")
         return layer
-    best, lowest = None, np.inf
+    layers = []
     for l2 in progress(L2S, len(L2S), "linear layers"):
-        layer = fit(train, valid, l2)
-        loss = layer.history["valid_loss"].min()
-        if loss < lowest:
-            best, lowest = layer, loss
-        elif loss > 1.1 * lowest:
+        layers.append(fit(train, valid, l2))
+        losses = [layer.history["valid_loss"].min() for layer in layers]
+        if losses[-1] > 1.1 * min(losses):
             break  # stronger penalties only get worse
+    best = layers[np.argmin(losses)]
     if not best.stopped_early:
         log.warning("%s: its loss was still falling", best)
     save_layer(best, file)
@@ -292,10 +291,9 @@ def fit(
         elif len(losses) > np.argmin(losses) + patience:
             raise StopIteration
 
-    start, options = np.zeros(np.prod(shape)), {"maxiter": MAX_EPOCHS}
-    minimize(
-        objective, start, (), "L-BFGS-B", True, callback=after_epoch, options=options
-    )
+    start = np.zeros(np.prod(shape))
+    how = {"method": "L-BFGS-B", "jac": True, "options": {"maxiter": MAX_EPOCHS}}
+    minimize(objective, start, callback=after_epoch, **how)
     if not best:  # there was nothing to learn: all features are the same
         after_epoch(start)
     curves = {name: np.array(values) for name, values in history.items()}

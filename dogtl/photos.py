@@ -139,13 +139,11 @@ def read_photo(path: str | Path, short_side: int | None = None) -> Image:
     """
     from PIL import Image, ImageOps
 
-    Image.init()  # older Pillows don't know AVIF
-    known = [name for name in FORMATS.split() if name in Image.OPEN]
     if not os.path.isfile(path) and os.path.exists(path):  # a pipe would wait forever
         raise OSError(errno.EINVAL, "it isn't a file")
     try:
         data = Path(path).read_bytes()
-        with Image.open(io.BytesIO(data), formats=known) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS.split()) as image:
             if short_side:
                 image.draft(None, (short_side, short_side))
             image.load()

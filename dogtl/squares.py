@@ -8,13 +8,11 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dogtl import photos as photos_step
-from dogtl import store
+from dogtl import photos, store
 from dogtl.base import log, progress, slug, why
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     import distributed
     from PIL.Image import Image
 
-CODE = store.code_version(__file__, photos_step.__file__, "pillow")
+CODE = store.code_version(__file__, photos.__file__, "pillow")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -136,8 +134,8 @@ def square(
         reasons = _make_missing(files, size, split, home, client)
         unread = {path: reason for path, reason in reasons.items() if reason}
         made = [path not in unread for path in paths]
-        squares.paths[split] = list(compress(paths, made))
-        squares.files[split] = list(compress(files.values(), made))
+        squares.paths[split] = [path for path in paths if path not in unread]
+        squares.files[split] = [files[path] for path in squares.paths[split]]
         squares.labels[split] = photos.labels[split][made]
         squares.skipped[split] = photos.skipped[split] | unread
         for path, reason in squares.skipped[split].items():
