@@ -106,14 +106,13 @@ def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
     """
     images = [image for axis in figure.axes for image in axis.images]
     with plt.style.context(STYLE):
-        for image in images:  # their own pixels: half the bytes, and true to them
-            image.set_interpolation("none")
+        # their own pixels: half the bytes, and true to them
+        plt.setp(images, interpolation="none")
         for suffix, metadata in NO_DATE.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, metadata=metadata)
             atomic_write(_folder(folder) / f"{name}.{suffix}", buffer.getvalue())
-        for image in images:
-            image.set_interpolation("auto")
+        plt.setp(images, interpolation="auto")
     return figure
 
 
@@ -142,8 +141,7 @@ def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
     ]
     lines = 1 + max((caption.count("\n") for caption in captions), default=0)
     figure, axes = _grid(rows, columns, (PAGE, rows * (cell + 0.14 * lines)))
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
+    plt.setp(axes.flat, xticks=[], yticks=[], frame_on=False)
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         axis.imshow(np.asarray(image), cmap="gray")
         axis.set_xlabel(caption, size=6.5, labelpad=2)
