@@ -78,9 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--home", type=Path, help="where generated files go (data/)")
         if command not in ("fetch", "predict"):
             add(
-                "--cluster",
-                metavar="ADDRESS",
-                help="a Dask scheduler, as tcp://host:8786",
+                "--cluster", metavar="ADDRESS", help="a Dask scheduler: tcp://host:8786"
             )
         add("--strict", action="store_true", help="stop if a photo can't be used")
     return parser
@@ -125,10 +123,8 @@ def _summary(evaluation: dogtl.Evaluation, squares, module) -> dict:
 
 
 def _report(evaluation: dogtl.Evaluation) -> str:
-    lines = []
-    for breed, other, n in zip(*dogtl.confused_pairs(evaluation).values(), strict=True):
-        photos = "photo" if n == 1 else "photos"
-        lines.append(f"{n:3} {photos} of {breed} taken for {other}")
+    pairs = zip(*dogtl.confused_pairs(evaluation).values(), strict=True)
+    lines = [f"{n:3} of {breed} taken for {other}" for breed, other, n in pairs]
     if evaluation.top5 is not None:
         lines.append(f"top-5 accuracy {evaluation.top5:.3f}")
     return "\n".join([*lines, str(evaluation)])

@@ -105,14 +105,13 @@ def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
     """
     images = [image for axis in figure.axes for image in axis.images]
     with plt.style.context(STYLE):
-        for image in images:  # their own pixels: half the bytes, and true to them
-            image.set_interpolation("none")
+        # their own pixels: half the bytes, and true to them
+        plt.setp(images, interpolation="none")
         for suffix, metadata in NO_DATE.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, metadata=metadata)
             atomic_write(_folder(folder) / f"{name}.{suffix}", buffer.getvalue())
-        for image in images:
-            image.set_interpolation("auto")
+        plt.setp(images, interpolation="auto")
     return figure
 
 
@@ -141,8 +140,7 @@ def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
     ]
     lines = 1 + max((caption.count("\n") for caption in captions), default=0)
     figure, axes = _grid(rows, columns, (PAGE, rows * (cell + 0.14 * lines)))
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
+    plt.setp(axes.flat, xticks=[], yticks=[], frame_on=False)
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         axis.imshow(np.asarray(image), cmap="gray")
         axis.set_xlabel(caption, size=6.5, labelpad=2)
@@ -170,8 +168,7 @@ def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
     figure, axis = _axis(PAGE, 1.8, "feature", "value")
     axis.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
-    axis.set_ylim(0, None)
-    axis.margins(x=0.01)
+    axis.set(xmargin=0.01, ylim=(0, None))
     return figure
 
 
@@ -181,9 +178,8 @@ def pca_map(table: dict) -> Figure:
     x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
     breeds = list(dict.fromkeys(table["breed"]))[:12]
     rows, columns = -(-len(breeds) // 4), min(4, len(breeds))
-    figure, axes = _grid(
-        rows, columns, (PAGE, 0.5 + 1.4 * rows), sharex=True, sharey=True
-    )
+    size = (PAGE, 0.5 + 1.4 * rows)
+    figure, axes = _grid(rows, columns, size, sharex=True, sharey=True)
     for axis, one, name in zip(axes.flat, breeds, breed_names(breeds), strict=False):
         axis.scatter(x, y, 1, color="0.8")
         axis.scatter(x[breed == one], y[breed == one], 3, color="black")
@@ -240,9 +236,8 @@ def interval_width(table: dict) -> Figure:
     figure, axis = _axis(COLUMN, 2.4, "test photos", "accuracy, 95 % interval")
     axis.fill_between(table["photos"], table["low"], table["high"], color="0.85")
     axis.plot(table["photos"], table["accuracy"], color="black")
-    axis.set_xscale("log")
+    axis.set(xscale="log", xmargin=0.02)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.margins(x=0.02)
     return figure
 
 

@@ -60,14 +60,6 @@ class Photos:
         n_skipped = sum(map(len, self.skipped.values()))
         return f"{counts} photos, {len(self.breeds)} breeds, {n_skipped} skipped"
 
-    def _repr_html_(self) -> str:
-        rows = ["<tr><th>split<th>photos<th>skipped"]
-        for split, paths in self.paths.items():
-            rows.append(
-                f"<tr><td>{split}<td>{len(paths)}<td>{len(self.skipped[split])}"
-            )
-        return f"<table>{''.join(rows)}</table>"
-
 
 def load_photos(photos: str | Path | None = None, home: Path | None = None) -> Photos:
     """Return the chosen photos, listed; no photo is opened.
@@ -147,13 +139,11 @@ def read_photo(path: str | Path, short_side: int | None = None) -> Image:
     """
     from PIL import Image, ImageOps
 
-    Image.init()  # older Pillows don't know AVIF
-    known = [name for name in FORMATS.split() if name in Image.OPEN]
     if not os.path.isfile(path) and os.path.exists(path):  # a pipe would wait forever
         raise OSError(errno.EINVAL, "it isn't a file")
     try:
         data = Path(path).read_bytes()
-        with Image.open(io.BytesIO(data), formats=known) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS.split()) as image:
             if short_side:
                 image.draft(None, (short_side, short_side))
             image.load()
@@ -217,11 +207,10 @@ def _list_photos(folder: Path, name: str) -> Photos:
         raise DogtlError(
             f"{places['train']} holds {len(breeds)} breed folder(s): it needs two"
         )
-    numbers = {breed: number for number, breed in enumerate(breeds)}
     photos = Photos(name, folder, breeds, {}, {}, {})
     for split, place in places.items():
         paths, strays = _list_split(place, breeds)
-        labels = [numbers[path.parent.name] for path in paths]
+        labels = [breeds.index(path.parent.name) for path in paths]
         photos.paths[split] = paths
         photos.labels[split] = np.array(labels, dtype=np.int64)
         photos.skipped[split] = dict.fromkeys(strays, "it isn't a file of a breed")
@@ -241,19 +230,18 @@ def _find_split(folder: Path, split: str) -> Path:
 
 def _list_split(folder: Path, breeds: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the photos in the breeds' folders, and what lies in the wrong place."""
-    places = _visible(folder)
-    photos, strays = [], [Path(place) for place in places if not os.path.isdir(place)]
-    for place in filter(os.path.isdir, places):
-        if place.name not in breeds:
+    photos, strays = [], []
+    for place in _visible(folder):
+        if not os.path.isdir(place):
+            strays.append(place)
+        elif place.name not in breeds:
             raise DogtlError(f"train lacks {place.name}, a breed of {folder}: add it")
-        parent = Path(place)
-        for entry in _visible(place):  # only what isn't a plain file is looked up
-            is_file = entry.is_file(follow_symlinks=False) or os.path.isfile(entry)
-            (photos if is_file else strays).append(parent / entry.name)
+        else:
+            for path in _visible(place):
+                (photos if os.path.isfile(path) else strays).append(path)
     return photos, strays
 
 
-def _visible(folder: str | os.PathLike) -> list[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(shown, key=lambda entry: entry.name)
+def _visible(folder: Path) -> list[Path]:
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return [folder / name for name in names]
