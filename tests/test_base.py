@@ -1,4 +1,4 @@
-"""The progress bar: a widget in a notebook, text elsewhere, nothing when it's hidden."""
+"""The progress bar: a widget in notebooks, text elsewhere, nothing if hidden."""
 
 import os
 
