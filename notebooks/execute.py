@@ -23,7 +23,6 @@ from tempfile import TemporaryDirectory
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from sphinx.cmd.build import build_main
 
 import dogtl
 from dogtl.base import choose
@@ -136,9 +135,9 @@ def write_pages(
         for stem, notebook in notebooks.items():
             describe_images(notebook)
             nbformat.write(notebook, source / "notebooks" / f"{stem}.ipynb")
-        doctrees = ["-d", str(source / "doctrees")]
-        if build_main(["-q", *doctrees, str(source), str(folder)]):
-            sys.exit("the pages could not be written: see the lines above")
+        command = [sys.executable, "-m", "sphinx", "-q", "-d", source / "doctrees"]
+        if subprocess.run([*command, source, folder], check=False).returncode:
+            sys.exit("the pages couldn't be written: see the lines above")
 
 
 def describe_images(notebook: nbformat.NotebookNode) -> None:
