@@ -145,9 +145,10 @@ def describe_images(notebook: nbformat.NotebookNode) -> None:
     captions = read_captions()
     for cell in notebook.cells:
         named = [name for name in captions if made_in(json.dumps(cell.source), name)]
-        for output in cell.get("outputs", []):
-            text = output.get("data", {}).get("text/plain", "")
-            alt = captions[named[0]] if named else text
+        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+        words = [data["text/plain"] for data in shown if "image/jpeg" in data]
+        if words:
+            alt = captions[named[0]] if named else words[0]
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
 
 

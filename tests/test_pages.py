@@ -43,11 +43,15 @@ def pages(site) -> dict[str, BeautifulSoup]:
     }
 
 
-def test_every_lesson_the_glossary_and_the_gallery_are_there(pages):
+def test_every_lesson_the_glossary_and_the_gallery_are_there(site, pages):
     notebooks = [f"notebooks/{stem}.html" for stem in LESSONS]
-    assert {"index.html", "figures/README.html", "search.html", *notebooks} <= set(
-        pages
-    )
+    assert {
+        "index.html",
+        "notebooks/glossary.html",
+        "figures/README.html",
+        "search.html",
+        *notebooks,
+    } <= set(pages)
     for name, other in zip(notebooks, notebooks[1:], strict=False):
         assert Path(other).name == pages[name].find("a", class_="next-page")["href"]
         assert Path(name).name == pages[other].find("a", class_="prev-page")["href"]
