@@ -35,8 +35,11 @@ class PageFigure(Figure):
         buffer, options = io.BytesIO(), {"pil_kwargs": {"quality": 88}}
         with plt.style.context(STYLE):
             self.savefig(buffer, format="jpeg", dpi="figure", **options)
-        width, height = (self.get_size_inches() * self.dpi).round().astype(int)
-        text = f"<figure of {width} x {height} pixels>"
+        labels = [(axis.get_xlabel(), axis.get_ylabel()) for axis in self.axes]
+        words = dict.fromkeys(
+            " ".join(label.split()) for pair in labels for label in pair
+        )
+        text = f"figure: {'; '.join(filter(None, words))}"
         display({"image/jpeg": buffer.getvalue(), "text/plain": text}, raw=True)
 
 
