@@ -329,7 +329,7 @@ def compare_modules(table: dict) -> Figure:
     and ``parameters``; a dotted line marks the accuracy of ``chance``.
     """
     order, top = np.argsort(table["accuracy"], kind="stable"), len(table["module"])
-    figure, axis = _axis(5.2, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
+    figure, axis = _axis(PAGE, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
     chance = table["chance"][0]
     axis.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
     grey = {"size": 7, "color": "0.3", "va": "bottom"}
