@@ -66,6 +66,8 @@ def kernel_environment(figures: Path | None = None) -> dict[str, str]:
     }
     if "DOGTL_DOGS_URL" in os.environ:
         chosen["DOGTL_DOGS_URL"] = choose(None, "DOGTL_DOGS_URL", "")
+    if os.environ.get("DOGTL_STYLE"):
+        chosen["DOGTL_STYLE"] = os.path.abspath(os.environ["DOGTL_STYLE"])
     if figures:
         chosen["DOGTL_FIGURES"] = str(figures)
     return os.environ | chosen
@@ -171,9 +173,13 @@ def write_gallery(figures: Path) -> None:
         links = [f"[PDF]({name}.pdf)", f"[PNG, 300 dpi]({name}.png)"]
         if (figures / f"{name}.csv").exists():
             links.append(f"[numbers]({name}.csv)")
+        alt = caption
+        if (figures / f"{name}.csv").exists():
+            table = dogtl.figures.read_table(figures / f"{name}.csv")
+            alt = dogtl.figures.alt_text(name, table, caption)
         in_latex = re.sub(r"([%&#_$])", r"\\\1", caption).replace(" \\%", r"\,\%")
         parts.append(
-            f"## {name}\n\n![{caption}]({name}.png)\n\n{caption}\n\n"
+            f"## {name}\n\n![{alt}]({name}.png)\n\n{caption}\n\n"
             f"{', '.join(links)}; from [{maker}](../notebooks/{maker}.ipynb)\n\n"
             + LATEX.format(name=name, caption=in_latex)
         )
