@@ -200,14 +200,19 @@ def _predict(options: argparse.Namespace) -> int:
     return int(any("error" in result for result in results))
 
 
-def _layer_file(options: argparse.Namespace) -> Path:
-    """Return where the layer lies that predict reads; two choices never share one."""
-    photos = choose(options.photos, "DOGTL_PHOTOS", "kennel")
-    module = choose(options.module, "DOGTL_MODULE", "toy")
-    size = options.size or os.environ.get("DOGTL_SIZE")
+def choice_name(photos=None, module=None, size=None) -> str:
+    """Return what names the files of a choice; two choices never share one."""
+    photos = choose(photos, "DOGTL_PHOTOS", "kennel")
+    module = choose(module, "DOGTL_MODULE", "toy")
+    size = size or os.environ.get("DOGTL_SIZE")
     parts = [
         choice if is_word(choice) else f"{slug(choice)}-{store.fingerprint(choice)[:8]}"
         for choice in (photos, module)
     ]
-    parts += [f"size-{size}"] if size else []
-    return options.home / "layers" / f"{'-'.join(parts)}.npz"
+    return "-".join([*parts, f"size-{size}"] if size else parts)
+
+
+def _layer_file(options: argparse.Namespace) -> Path:
+    """Return where the layer lies that predict reads."""
+    name = choice_name(options.photos, options.module, options.size)
+    return options.home / "layers" / f"{name}.npz"

@@ -9,7 +9,8 @@ from dogtl import store
 from dogtl.base import DogtlError, log, progress
 from dogtl.bottlenecks import Bottlenecks, check_finite
 
-L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # from clearly too weak to too strong
+L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # from too weak to too strong
+TIE = 1.01  # losses this near to the lowest are as good
 PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
 FLOOR = 0.1  # of the mean variance: or features that hardly vary would be blown up
@@ -169,8 +170,9 @@ def loss_and_gradient(
 def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> LinearLayer:
     """Return the linear layer for these bottlenecks; trained if it isn't there yet.
 
-    One layer is trained for each L2 penalty, and the one with the lowest validation
-    loss is kept. The test split isn't looked at.
+    One layer is trained for each L2 penalty. Of those whose validation loss is within
+    1 % of the lowest, the one with the strongest penalty is kept: it does as well with
+    smaller weights. The test split isn't looked at.
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     (256, 12)
     """
     train, valid = bottlenecks["train"], bottlenecks["valid"]
-    settings = [L2S, PATIENCE, MAX_EPOCHS, train.module]
+    settings = [L2S, TIE, PATIENCE, MAX_EPOCHS, train.module]
     arrays = (train.features, train.labels, valid.features, valid.labels)
     name = store.fingerprint(CODE, settings, train.breeds, *arrays)
     file = store.find_home(home) / "linear" / f"{name}.npz"
@@ -209,10 +211,10 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     layers = []
     for l2 in progress(L2S, len(L2S), "linear layers"):
         layers.append(fit(train, valid, l2))
-        losses = [layer.history["valid_loss"].min() for layer in layers]
-        if losses[-1] > 1.1 * min(losses):
+        losses = np.array([layer.history["valid_loss"].min() for layer in layers])
+        if losses[-1] > 1.1 * losses.min():
             break  # stronger penalties only get worse
-    best = layers[np.argmin(losses)]
+    best = layers[np.flatnonzero(losses <= TIE * losses.min())[-1]]
     if not best.stopped_early:
         log.warning("%s: its loss was still falling", best)
     save_layer(best, file)

@@ -251,7 +251,7 @@ def test_a_notebook_shows_a_jpeg(monkeypatch):
     figures.training_curves(curves())._ipython_display_()
     ((data, raw),) = shown
     assert raw and data["image/jpeg"][:2] == b"\xff\xd8"
-    assert data["text/plain"] == "<figure of 770 x 264 pixels>"
+    assert data["text/plain"] == "figure: epoch; cross-entropy [nats]; accuracy"
 
 
 def test_the_readers_own_style_stays(tmp_path):
