@@ -30,8 +30,8 @@ from dogtl.base import DogtlError, plural
 from dogtl.store import atomic_write, find_home
 
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's text
-STYLE = [Path(__file__).with_suffix(".mplstyle")]  # later ones win
-STYLE += [Path(file) for file in [os.environ.get("DOGTL_STYLE")] if file]
+STYLE = [Path(__file__).with_suffix(".mplstyle")]  # of several the last one wins
+STYLE += filter(None, [os.environ.get("DOGTL_STYLE")])
 FORMATS = ("png", "pdf")  # and the one that a style names: savefig.format
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
 NO_DATE["svg"] = {"Date": None}
@@ -81,11 +81,6 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @wraps(draw)
     def drawn(*args, **options) -> Figure:
-        missing = [
-            file for file in STYLE if isinstance(file, Path) and not file.exists()
-        ]
-        if missing:
-            raise DogtlError(f"there is no style file {missing[0]}: see DOGTL_STYLE")
         with style.context(STYLE):
             figure = draw(*args, **options)
             figure.draw_without_rendering()  # settles the layout in this style
@@ -127,7 +122,7 @@ def publish(
 
 
 def redraw(file: str | Path, folder: Path | None = None) -> Figure:
-    """Draw a figure again from its CSV, in today's style, and save it.
+    """Draw a figure again from its CSV, in the style of now, and save it.
 
     Parameters
     ----------
@@ -144,16 +139,19 @@ def redraw(file: str | Path, folder: Path | None = None) -> Figure:
     Raises
     ------
     DogtlError
-        If the file isn't the table of a figure, or the figure needs images too.
+        If the file isn't the table of a figure; galleries are drawn from images.
     """
     file = Path(file)
     if file.stem not in FIGURES:
         known = ", ".join(FIGURES)
-        raise DogtlError(f"{file} isn't named for a figure that a table gives: {known}")
+        raise DogtlError(f"{file} isn't named for a figure, as one of these: {known}")
     try:
         return publish(FIGURES[file.stem], read_table(file), folder or file.parent)
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise DogtlError(f"{file} isn't a table of {file.stem} ({error!r})") from error
+        why = f"{type(error).__name__}: {error}"
+        raise DogtlError(
+            f"{file} can't be drawn ({why}): take the table that publish wrote"
+        ) from error
 
 
 def read_table(file: Path) -> dict[str, list]:
