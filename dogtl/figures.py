@@ -230,7 +230,9 @@ def gallery(
 ) -> Figure:
     """Images (PIL, or arrays), captions below them, and labels left of the ``rows``."""
     n_rows, cell = max(1, -(-len(images) // columns)), PAGE / columns
-    alt = f"{len(images)} {plural(len(images), 'image')}: {'; '.join(captions)}"
+    what = plural(len(images), "image")
+    what += f" in rows ({', '.join(rows)})" if rows else ""
+    alt = f"{len(images)} {what}: {'; '.join(captions)}"
     width = int(cell / 0.066)  # characters that fit below an image
     captions = [
         "\n".join(fill(line, width) for line in caption.split("\n"))
@@ -294,7 +296,10 @@ def pca_map(table: dict) -> Figure:
 
 @styled
 def training_curves(table: dict) -> Figure:
-    """Loss and accuracy of train and valid by ``epoch``; ``best``: 1 at the lowest."""
+    """Loss and accuracy of train and valid by ``epoch``, with a line at the ``best``.
+
+    The column ``best`` is 1 in the row of the lowest validation loss, else 0.
+    """
     figure, axes = _grid(1, 2, (PAGE, 2.4))
     best = table["epoch"][list(table["best"]).index(1)]
     for axis, what in zip(axes.flat, ("loss", "accuracy"), strict=True):

@@ -324,6 +324,7 @@ def test_rows_of_a_gallery_are_labelled_once():
     labels = ["photo", "its nearest"]
     figure = figures.gallery([np.zeros((8, 8))] * 4, list("abcd"), 2, rows=labels)
     assert [axis.get_ylabel() for axis in figure.axes] == [labels[0], "", labels[1], ""]
+    assert figure.alt == "4 images in rows (photo, its nearest): a; b; c; d"
 
 
 # --- in another style, and again ------------------------------------------------------
