@@ -61,6 +61,7 @@ def test_steps_downhill_are_as_lesson_3_says(kennel):
     assert 1.01 * np.log(12) < far[0] < 1.1 * np.log(12)
     assert far[:5] == sorted(far[:5], reverse=True) and far[4] < 0.7 * far[0]
     assert far[5] > 1.5 * far[0]
+    assert 100 < 0.1 / cautious < 1000  # hundreds of times
     slow, usual, fast = (descend(rate, 30) for rate in (0.01, 0.1, 3))
     assert usual == sorted(usual, reverse=True) and slow[30] > 2 * usual[30]
     assert fast[1] > 1.3 * fast[0] and fast[3] > 2 * fast[0]
@@ -162,8 +163,10 @@ def test_the_learning_curve_is_as_lesson_3_says(kennel):
         assert at_best(layer, "train_accuracy") > 0.97
         correct.append(120 * at_best(layer, "valid_accuracy"))
     assert correct[-1] > correct[0] + 4.5
-    steep, slow = correct[1] - correct[0], correct[-1] - correct[1]
-    assert steep / 48 > 1.5 * slow / 384 and slow > 0
+    first, *later = np.diff(correct)
+    assert 1.5 < first < 8 and min(later) > -1.5 and max(later) < 3.5
+    low, high = dogtl.wilson_interval(round(correct[-1]), 120)
+    assert max(first, *later) < 120 * (high - low)  # the bars are longer than a step
 
 
 def test_linear_regression_is_as_lesson_3_says(kennel):
