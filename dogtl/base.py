@@ -20,7 +20,8 @@ def choose(given: str | Path | None, variable: str, default: str) -> str:
     ----------
     given : str, Path or None
         A known word, a handle, or a path. A `Path` is always a path; text is one if
-        it holds a ``/`` or a ``:``. Relative paths start at the current folder.
+        it holds a ``/`` or a ``:``, or ends in ``.csv``. Relative paths start at the
+        current folder.
     variable : str
         Name of the environment variable to use where nothing is given.
     default : str
@@ -39,7 +40,8 @@ def choose(given: str | Path | None, variable: str, default: str) -> str:
 
 def is_word(value: str) -> bool:
     """Return whether a choice is a word, neither a path nor a handle."""
-    return not any(mark in value for mark in {"/", ":", os.sep})
+    marks = {"/", ":", os.sep}
+    return not any(mark in value for mark in marks) and not value.endswith(".csv")
 
 
 def slug(value: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from dogtl import modules, store
+from dogtl import modules, store, toy
 from dogtl.base import DogtlError, log, progress
 from dogtl.modules import Module
 from dogtl.squares import Squares, workers
@@ -101,6 +101,7 @@ def extract(
             f"the module {module.name} takes squares of {module.size} pixels, not of"
             f" {squares.size}: make them with dogtl.square(photos, module.size)"
         )
+    _say_if_strange(squares, module)
     key = store.fingerprint(CODE, module.fingerprint)
     home = store.find_home(home)
     folder = home / "bottlenecks" / key
@@ -201,6 +202,18 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
             f"the bottleneck of {photo} holds numbers that aren't finite (module"
             f" {module}): choose another module, or leave that photo out"
         )
+
+
+def _say_if_strange(squares: Squares, module: Module) -> None:
+    """Log that a toy is to see photos, or a real module the kennel's drawings."""
+    drawn = toy.KENNEL in squares.paths["train"][0].parts
+    toys = module.name.startswith("toy")
+    if toys and not drawn:
+        use = "use --module mobilenet_v2 (or DOGTL_MODULE), or a module's folder"
+        log.warning("the %s module knows drawings only: %s", module.name, use)
+    if drawn and not toys:
+        use = "use --module toy, or --photos (or DOGTL_PHOTOS) with photos of your own"
+        log.warning("the kennel is drawn, and %s knows photos: %s", module.label, use)
 
 
 def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarray]:

@@ -1,22 +1,37 @@
 """Step 5, prediction: any photo through all steps, with a layer and its module."""
 
+from __future__ import annotations
+
 import io
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dogtl.base import why
-from dogtl.bottlenecks import check_finite, read_square
+from dogtl.base import DogtlError, why
+from dogtl.bottlenecks import BATCH, READERS, SHARD, check_finite, read_square
 from dogtl.linear import LinearLayer, check_module
 from dogtl.modules import Module
-from dogtl.photos import UnreadablePhoto
+from dogtl.photos import FORMATS, UnreadablePhoto
 from dogtl.squares import square_jpeg
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PHONES = {".heic", ".heif"}  # can't be read, which is said rather than passed over
 
 
 def predict(
-    layer: LinearLayer, module: Module, photos: Sequence[str | Path], top: int = 5
+    layer: LinearLayer,
+    module: Module,
+    photos: str | Path | Image | Iterable,
+    top: int = 5,
 ) -> list[dict]:
     """Predict the breeds of any photos.
 
@@ -26,8 +41,9 @@ def predict(
         As `train` or `fit` returns it.
     module : Module
         The module that the layer was trained with.
-    photos : sequence of str or Path
-        The photos' files.
+    photos : str, Path, PIL.Image.Image, or an iterable of these
+        Files, folders and images. In a folder, and in the ones below, all files count
+        whose name ends as an image's does, in order, less the hidden ones.
     top : int, optional
         How many breeds to name, the top probable first.
 
@@ -40,7 +56,7 @@ def predict(
     Raises
     ------
     DogtlError
-        If the layer was trained with another module.
+        If the layer was trained with another module, or `top` is below 1.
 
     Examples
     --------
@@ -50,24 +66,82 @@ def predict(
     >>> result["predictions"][0]["breed"]
     '001.Afghan_hound'
     """
+    return list(predict_each(layer, module, photos, top))
+
+
+def predict_each(
+    layer: LinearLayer,
+    module: Module,
+    photos: str | Path | Image | Iterable,
+    top: int = 5,
+) -> Iterator[dict]:
+    """Yield what `predict` returns; other threads read the photos to come."""
     check_module(layer, module.name, module.fingerprint)
-    with warnings.catch_warnings(action="ignore"):  # Pillow's, about odd metadata
-        return [_predict_one(layer, module, photo, top) for photo in photos]
+    if top < 1:
+        raise DogtlError(f"the top {top} breeds are none: ask for 1 or more")
+    found, read = _find_photos(photos), partial(_read, size=module.size)
+    # Pillow warns about odd metadata
+    with warnings.catch_warnings(action="ignore"), ThreadPool(READERS) as pool:
+        while some := list(islice(found, SHARD)):  # or all would be read ahead
+            squares = pool.imap(read, [photo for _, photo in some])
+            named = zip((name for name, _ in some), squares, strict=True)
+            while batch := list(islice(named, BATCH)):
+                yield from _predict_batch(layer, module, batch, top)
 
 
-def _predict_one(
-    layer: LinearLayer, module: Module, photo: str | Path, top: int
-) -> dict:
-    try:
-        jpeg = square_jpeg(photo, module.size)
-    except (OSError, UnreadablePhoto) as error:
-        return {"photo": str(photo), "error": why(error)}
-    square = read_square(io.BytesIO(jpeg))  # a JPEG, as what the layer was trained on
-    features = module(square[None].astype(np.float32) / 255)
-    check_finite(features, [photo], module.name)
-    (row,) = layer.probabilities(features)
-    predictions = [
-        {"breed": layer.breeds[i], "probability": float(row[i])}
-        for i in np.argsort(-row, kind="stable")[:top]
+def _find_photos(
+    photos: str | Path | Image | Iterable,
+) -> Iterator[tuple[str, Path | str | Image]]:
+    """Yield each photo with its name; a folder's in its place."""
+    one = isinstance(photos, str | Path) or not isinstance(photos, Iterable)
+    for number, photo in enumerate([photos] if one else photos, start=1):
+        if isinstance(photo, str | Path):
+            found = _images_below(Path(photo)) if os.path.isdir(photo) else []
+            yield from ((str(path), path) for path in found or [photo])
+        else:
+            yield str(getattr(photo, "filename", "") or f"image {number}"), photo
+
+
+def _images_below(folder: Path) -> list[Path]:
+    from PIL import Image
+
+    kinds = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, kind in kinds if kind in FORMATS.split()} | PHONES
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
     ]
-    return {"photo": str(photo), "predictions": predictions}
+
+
+def _read(photo: str | Path | Image, size: int) -> np.ndarray | str:
+    """Return a photo's square, or why there is none."""
+    try:
+        jpeg = square_jpeg(photo, size)
+    except (OSError, UnreadablePhoto) as error:
+        return why(error)
+    return read_square(io.BytesIO(jpeg))  # a JPEG, as what the layer was trained on
+
+
+def _predict_batch(
+    layer: LinearLayer, module: Module, batch: list[tuple], top: int
+) -> Iterator[dict]:
+    """Yield the result of each photo, given its name and its square, or an error."""
+    good = [(name, square) for name, square in batch if not isinstance(square, str)]
+    if good:
+        names, squares = zip(*good, strict=True)
+        features = module(np.stack(squares).astype(np.float32) / 255)
+        check_finite(features, names, module.name)
+        rows = iter(layer.probabilities(features))
+    for name, square in batch:
+        if isinstance(square, str):
+            yield {"photo": name, "error": square}
+        else:
+            yield {"photo": name, "predictions": _best(layer.breeds, next(rows), top)}
+
+
+def _best(breeds: list[str], row: np.ndarray, top: int) -> list[dict]:
+    best = np.argsort(-row, kind="stable")[:top]
+    return [{"breed": breeds[i], "probability": float(row[i])} for i in best]

@@ -60,6 +60,19 @@ def fingerprint_file(path: Path) -> str:
     return digest.hexdigest()[:20]
 
 
+def stamp(path: Path, home: Path) -> str:
+    """Return a file's size, time and path, as one text, which is fast to hash.
+
+    Of files in the home it's the path there, so that a home can be carried elsewhere.
+    """
+    place = str(path).removeprefix(f"{home}{os.sep}")
+    try:
+        facts = os.stat(path)
+        return f"{facts.st_size} {facts.st_mtime_ns} {place}"
+    except OSError:  # it's gone
+        return f" {place}"
+
+
 def code_version(*sources: str) -> str:
     """Return a hash of source files (absolute paths) and of packages' versions.
 
