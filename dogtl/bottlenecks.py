@@ -207,13 +207,13 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
 def _say_if_strange(squares: Squares, module: Module) -> None:
     """Log that a toy is to see photos, or a real module the kennel's drawings."""
     drawn = toy.KENNEL in squares.paths["train"][0].parts
-    toys = module.name.startswith("toy")
-    if toys and not drawn:
-        use = "use --module mobilenet_v2 (or DOGTL_MODULE), or a module's folder"
-        log.warning("the %s module knows drawings only: %s", module.name, use)
-    if drawn and not toys:
-        use = "use --module toy, or --photos (or DOGTL_PHOTOS) with photos of your own"
-        log.warning("the kennel is drawn, and %s knows photos: %s", module.label, use)
+    name, is_toy = module.label, module.name.startswith("toy")
+    if is_toy and not drawn:
+        use = "use --module mobilenet_v2, or a folder"
+        log.warning("the %s module knows drawings only: %s", name, use)
+    if drawn and not is_toy:
+        use = "use --module toy, or --photos with photos of your own"
+        log.warning("the kennel is drawn, and %s knows photos: %s", name, use)
 
 
 def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarray]:

@@ -24,14 +24,13 @@ from dogtl.squares import square_jpeg
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    Photo = str | Path | Image
+
 PHONES = {".heic", ".heif"}  # can't be read, which is said rather than passed over
 
 
 def predict(
-    layer: LinearLayer,
-    module: Module,
-    photos: str | Path | Image | Iterable,
-    top: int = 5,
+    layer: LinearLayer, module: Module, photos: Photo | Iterable[Photo], top: int = 5
 ) -> list[dict]:
     """Predict the breeds of any photos.
 
@@ -70,10 +69,7 @@ def predict(
 
 
 def predict_each(
-    layer: LinearLayer,
-    module: Module,
-    photos: str | Path | Image | Iterable,
-    top: int = 5,
+    layer: LinearLayer, module: Module, photos: Photo | Iterable[Photo], top: int = 5
 ) -> Iterator[dict]:
     """Yield what `predict` returns; other threads read the photos to come."""
     check_module(layer, module.name, module.fingerprint)
@@ -89,9 +85,7 @@ def predict_each(
                 yield from _predict_batch(layer, module, batch, top)
 
 
-def _find_photos(
-    photos: str | Path | Image | Iterable,
-) -> Iterator[tuple[str, Path | str | Image]]:
+def _find_photos(photos: Photo | Iterable[Photo]) -> Iterator[tuple[str, Photo]]:
     """Yield each photo with its name; a folder's in its place."""
     one = isinstance(photos, str | Path) or not isinstance(photos, Iterable)
     for number, photo in enumerate([photos] if one else photos, start=1):
@@ -116,7 +110,7 @@ def _images_below(folder: Path) -> list[Path]:
     ]
 
 
-def _read(photo: str | Path | Image, size: int) -> np.ndarray | str:
+def _read(photo: Photo, size: int) -> np.ndarray | str:
     """Return a photo's square, or why there is none."""
     try:
         jpeg = square_jpeg(photo, size)
