@@ -10,12 +10,13 @@ KEY := $(shell $(PYTHON) -c "import hashlib, pathlib, sys; print(hashlib.sha256(
 	for name in ('pyproject.toml', 'constraints.txt'))]).encode()).hexdigest()[:12])")
 READY := .venv/ready-$(KEY)
 BENCH := .venv/bench-$(KEY)
+BROWSER := .venv/browser-$(KEY)
 CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_DOGS_URL TQDM_DISABLE=1
 ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 PYTEST := $(ONE_CORE) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 QUIET := env TQDM_DISABLE=1
 
-.PHONY: run test refresh lab setup bench bench-readme
+.PHONY: run test pages refresh lab browser setup bench bench-readme
 
 run: $(READY)
 	@$(QUIET) $(BIN)/python notebooks/execute.py run
@@ -33,6 +34,10 @@ $(READY):
 	-c constraints.txt -e ".[notebooks,test]"
 	@touch $@
 
+# the lessons as a small site in data/pages, to read or to serve from any folder
+pages: $(READY)
+	@$(BIN)/python notebooks/execute.py pages
+
 refresh: $(READY)
 	@$(QUIET) $(BIN)/python notebooks/execute.py refresh
 
@@ -46,6 +51,15 @@ test: $(READY)
 	export DOGTL_HOME="$$home" DOGTL_FIGURES="$$home/lessons" && \
 	$(CLEAN) $(PYTEST) -n 2 --dist loadfile --durations 20 --nbval-lax --nbval-current-env notebooks tests && \
 	$(CLEAN) DOGTL_FRESH="$$home/lessons" $(PYTEST) tests/test_published.py -k afresh
+
+# every notebook in JupyterLab, in a real browser; needs Chromium or Chrome
+browser: $(BROWSER)
+	@env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE $(BIN)/python -m pytest -v tests/browser.py
+
+$(BROWSER): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	-c constraints.txt -e ".[browser]"
+	@touch $@
 
 # each step beside another way to do it, in one table; about ten minutes
 bench bench-readme: $(BENCH)

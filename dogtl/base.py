@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,10 +58,14 @@ def why(error: Exception) -> str:
 
 
 def progress(items: Iterable | None, total: int, what: str) -> Iterable:
-    """Return items with a bar on standard error; ``TQDM_DISABLE=1`` hides it.
+    """Return items with a bar, a widget in notebooks; ``TQDM_DISABLE=1`` hides it.
 
-    Without items the bar is a context manager with a method `update`.
+    Without items the bar is a context manager with a method `update`. On a terminal,
+    and in notebooks without ipywidgets, it's text on standard error.
     """
-    from tqdm import tqdm
+    with warnings.catch_warnings(action="ignore"):  # "IProgress not found"
+        from tqdm.auto import tqdm
 
-    return tqdm(items, desc=what, total=total or None, dynamic_ncols=True)
+    hidden = os.environ.get("TQDM_DISABLE", "0") not in {"", "0"}
+    options = {"dynamic_ncols": True, "disable": hidden}  # widgets ignore it
+    return tqdm(items, desc=what, total=total or None, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -102,9 +102,8 @@ def extract(
             f" {squares.size}: make them with dogtl.square(photos, module.size)"
         )
     _say_if_strange(squares, module)
-    key = store.fingerprint(CODE, module.fingerprint)
     home = store.find_home(home)
-    folder = home / "bottlenecks" / key
+    folder = home / "bottlenecks" / store.fingerprint(CODE, module.fingerprint)
     made_by = {"name": module.name, "fingerprint": module.fingerprint}
     known = _load_shards(sorted(folder.glob("*.npz")), module.n_features)
     bottlenecks = {}
@@ -113,10 +112,13 @@ def extract(
         with workers(client, home) as pool:
             hashes = pool.map(store.fingerprint_file, files)
             rows = zip(hashes, files, paths, strict=True)  # equal squares count once
-            todo = {row[0]: row for row in rows if row[0] not in known}
-            imap = partial(pool.imap, chunksize=1, module=module) if client else map
-            if todo:
-                known |= _compute_shards([*todo.values()], module, folder, imap)
+            todo = [*{row[0]: row for row in rows if row[0] not in known}.values()]
+            jobs = [todo[i : i + SHARD] for i in range(0, len(todo), SHARD)]
+            if jobs:
+                imap = partial(pool.imap, chunksize=1, module=module) if client else map
+                shards = imap(partial(_compute_shard, module, folder), jobs)
+                made = progress(shards, len(jobs), f"{split} bottlenecks")
+                known |= _load_shards(made, module.n_features)
             else:
                 log.info("%s bottlenecks: nothing to do", split)
         features = np.stack([known[key] for key in hashes])
@@ -225,17 +227,6 @@ def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarra
         if features.shape == (len(hashes), n_features):
             known.update(zip(hashes, features, strict=True))
     return known
-
-
-def _compute_shards(
-    squares: list[tuple[str, Path, Path]], module: Module, folder: Path, imap: Callable
-) -> dict[str, np.ndarray]:
-    """Compute and store bottlenecks, 256 at a time; return them by their hashes."""
-    jobs = [squares[i : i + SHARD] for i in range(0, len(squares), SHARD)]
-    shards = imap(partial(_compute_shard, module, folder), jobs)
-    made = _load_shards(progress(shards, len(jobs), "bottlenecks"), module.n_features)
-    store.sweep(folder)
-    return made
 
 
 def _compute_shard(module: Module, folder: Path, squares: list[tuple]) -> Path:

@@ -83,9 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--home", type=Path, help="where generated files go (data/)")
         if command not in ("fetch", "predict"):
             add(
-                "--cluster",
-                metavar="ADDRESS",
-                help="a Dask scheduler, as tcp://host:8786",
+                "--cluster", metavar="ADDRESS", help="a Dask scheduler: tcp://host:8786"
             )
         add("--strict", action="store_true", help="stop if a photo can't be used")
     return parser
@@ -132,10 +130,8 @@ def _summary(evaluation: dogtl.Evaluation, squares, module) -> dict:
 
 
 def _report(evaluation: dogtl.Evaluation) -> str:
-    lines = []
-    for breed, other, n in zip(*dogtl.confused_pairs(evaluation).values(), strict=True):
-        photos = "photo" if n == 1 else "photos"
-        lines.append(f"{n:3} {photos} of {breed} taken for {other}")
+    pairs = zip(*dogtl.confused_pairs(evaluation).values(), strict=True)
+    lines = [f"{n:3} of {breed} taken for {other}" for breed, other, n in pairs]
     if evaluation.top5 is not None:
         lines.append(f"top-5 accuracy {evaluation.top5:.3f}")
     return "\n".join([*lines, str(evaluation)])
@@ -219,14 +215,19 @@ def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]
             yield result
 
 
-def _layer_file(options: argparse.Namespace) -> Path:
-    """Return where the layer lies that predict reads; two choices never share one."""
-    photos = choose(options.photos, "DOGTL_PHOTOS", "kennel")
-    module = choose(options.module, "DOGTL_MODULE", "toy")
-    size = options.size or os.environ.get("DOGTL_SIZE")
+def choice_name(photos=None, module=None, size=None) -> str:
+    """Return what names the files of a choice; two choices never share one."""
+    photos = choose(photos, "DOGTL_PHOTOS", "kennel")
+    module = choose(module, "DOGTL_MODULE", "toy")
+    size = size or os.environ.get("DOGTL_SIZE")
     parts = [
         choice if is_word(choice) else f"{slug(choice)}-{store.fingerprint(choice)[:8]}"
         for choice in (photos, module)
     ]
-    parts += [f"size-{size}"] if size else []
-    return options.home / "layers" / f"{'-'.join(parts)}.npz"
+    return "-".join([*parts, f"size-{size}"] if size else parts)
+
+
+def _layer_file(options: argparse.Namespace) -> Path:
+    """Return where the layer lies that predict reads."""
+    name = choice_name(options.photos, options.module, options.size)
+    return options.home / "layers" / f"{name}.npz"

@@ -24,7 +24,6 @@ COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's te
 STYLE = Path(__file__).with_suffix(".mplstyle")
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
 BLUE = "#0072B2"  # the style's second colour: "C1" would depend on who shows the figure
-MARKERS = "osD^v<>pP*Xh"  # modules differ by marker and lightness, never by hue alone
 
 
 class PageFigure(Figure):
@@ -36,8 +35,11 @@ class PageFigure(Figure):
         buffer, options = io.BytesIO(), {"pil_kwargs": {"quality": 88}}
         with plt.style.context(STYLE):
             self.savefig(buffer, format="jpeg", dpi="figure", **options)
-        width, height = (self.get_size_inches() * self.dpi).round().astype(int)
-        text = f"<figure of {width} x {height} pixels>"
+        labels = [(axis.get_xlabel(), axis.get_ylabel()) for axis in self.axes]
+        words = dict.fromkeys(
+            " ".join(label.split()) for pair in labels for label in pair
+        )
+        text = f"figure: {'; '.join(filter(None, words))}"
         display({"image/jpeg": buffer.getvalue(), "text/plain": text}, raw=True)
 
 
@@ -106,14 +108,13 @@ def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
     """
     images = [image for axis in figure.axes for image in axis.images]
     with plt.style.context(STYLE):
-        for image in images:  # their own pixels: half the bytes, and true to them
-            image.set_interpolation("none")
+        # their own pixels: half the bytes, and true to them
+        plt.setp(images, interpolation="none")
         for suffix, metadata in NO_DATE.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, metadata=metadata)
             atomic_write(_folder(folder) / f"{name}.{suffix}", buffer.getvalue())
-        for image in images:
-            image.set_interpolation("auto")
+        plt.setp(images, interpolation="auto")
     return figure
 
 
@@ -142,8 +143,7 @@ def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
     ]
     lines = 1 + max((caption.count("\n") for caption in captions), default=0)
     figure, axes = _grid(rows, columns, (PAGE, rows * (cell + 0.14 * lines)))
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
+    plt.setp(axes.flat, xticks=[], yticks=[], frame_on=False)
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         axis.imshow(np.asarray(image), cmap="gray")
         axis.set_xlabel(caption, size=6.5, labelpad=2)
@@ -171,8 +171,7 @@ def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
     figure, axis = _axis(PAGE, 1.8, "feature", "value")
     axis.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
-    axis.set_ylim(0, None)
-    axis.margins(x=0.01)
+    axis.set(xmargin=0.01, ylim=(0, None))
     return figure
 
 
@@ -182,9 +181,8 @@ def pca_map(table: dict) -> Figure:
     x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
     breeds = list(dict.fromkeys(table["breed"]))[:12]
     rows, columns = -(-len(breeds) // 4), min(4, len(breeds))
-    figure, axes = _grid(
-        rows, columns, (PAGE, 0.5 + 1.4 * rows), sharex=True, sharey=True
-    )
+    size = (PAGE, 0.5 + 1.4 * rows)
+    figure, axes = _grid(rows, columns, size, sharex=True, sharey=True)
     for axis, one, name in zip(axes.flat, breeds, breed_names(breeds), strict=False):
         axis.scatter(x, y, 1, color="0.8")
         axis.scatter(x[breed == one], y[breed == one], 3, color="black")
@@ -241,9 +239,26 @@ def interval_width(table: dict) -> Figure:
     figure, axis = _axis(COLUMN, 2.4, "test photos", "accuracy, 95 % interval")
     axis.fill_between(table["photos"], table["low"], table["high"], color="0.85")
     axis.plot(table["photos"], table["accuracy"], color="black")
-    axis.set_xscale("log")
+    axis.set(xscale="log", xmargin=0.02)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.margins(x=0.02)
+    return figure
+
+
+@styled
+def wilson_picture(table: dict) -> Figure:
+    """The plausible shares, ``low`` to ``high``, for each ``truth``, and ``observed``.
+
+    Wilson's interval is where the line of what was observed runs inside the band.
+    """
+    figure, axis = _axis(COLUMN, 2.8, "true share", "observed share")
+    truth, low, high = (np.array(table[name]) for name in ("truth", "low", "high"))
+    seen = table["observed"][0]
+    inside = truth[(low <= seen) & (seen <= high)][[0, -1]]
+    axis.fill_between(truth, low, high, color="0.85")
+    axis.hlines(seen, truth[0], truth[-1], color="black", linewidth=0.8)
+    axis.hlines(seen, *inside, color=BLUE, linewidth=3)
+    axis.vlines(inside, 0, seen, color=BLUE, linewidth=0.8, linestyle=":")
+    axis.set(xlim=truth[[0, -1]], ylim=truth[[0, -1]])
     return figure
 
 
@@ -308,24 +323,33 @@ def calibration(table: dict) -> Figure:
 
 @styled
 def compare_modules(table: dict) -> Figure:
-    """``accuracy`` of each ``module``, and its interval, against ``multiply_adds``.
+    """``accuracy`` of each ``module`` (``low`` to ``high``), the most accurate on top.
 
-    A line marks the accuracy of ``chance``.
+    Dots are filled where ``pareto`` is 1. Beside each row stand its ``multiply_adds``
+    and ``parameters``; a dotted line marks the accuracy of ``chance``.
     """
-    costs, accuracy = "million multiply-adds a photo", "accuracy, 95 % interval"
-    figure, axis = _axis(PAGE, 2.6, costs, accuracy)
-    look = {"color": "0.5", "linewidth": 0.8, "linestyle": ":"}
-    axis.axhline(table["chance"][0], label="chance", **look)
-    for i, label in enumerate(table["module"]):
-        cost = table["multiply_adds"][i] / 1e6 * 1.02**i  # side by side, not on another
-        axis.vlines(cost, table["low"][i], table["high"][i], color="0.6", linewidth=1)
-        shade = str(0.7 * i / len(table["module"]))
-        marker = MARKERS[i % len(MARKERS)]
-        axis.plot(cost, table["accuracy"][i], marker, color=shade, label=label)
-    axis.set(xscale="log", ylim=(0, 1))
-    axis.xaxis.set_major_formatter("{x:,g}")
-    axis.xaxis.set_minor_formatter("{x:,g}")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    order, top = np.argsort(table["accuracy"], kind="stable"), len(table["module"])
+    figure, axis = _axis(5.2, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
+    chance = table["chance"][0]
+    axis.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
+    grey = {"size": 7, "color": "0.3", "va": "bottom"}
+    axis.text(chance, top - 0.4, "chance", ha="center", **grey)
+    costs = (("multiply_adds", 0, 56), ("parameters", 2, 104))  # digits, and points
+    look = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
+    for name, _, x in costs:
+        head = f"million\n{name.replace('_', '-')}"
+        axis.annotate(head, (1, top - 0.4), (x, 0), ha="right", **look, **grey)
+    look |= {"size": 7, "ha": "right", "va": "center_baseline"}
+    for row, i in enumerate(order):
+        axis.hlines(row, table["low"][i], table["high"][i], color=BLUE, linewidth=1)
+        face = "black" if table["pareto"][i] else "white"
+        axis.plot(table["accuracy"][i], row, "o", color="black", markerfacecolor=face)
+        for name, digits, x in costs:  # 0 stands for a cost that couldn't be counted
+            text = f"{table[name][i] / 1e6:,.{digits}f}" if table[name][i] else "?"
+            axis.annotate(text, (1, row), (x, 0), **look)
+    axis.set_yticks(range(top), [table["module"][i] for i in order])
+    axis.set(xlim=(0, 1.02), ylim=(-0.6, top - 0.4))
+    axis.grid(axis="x", linewidth=0.3)
     return figure
 
 

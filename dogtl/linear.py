@@ -9,7 +9,8 @@ from dogtl import store
 from dogtl.base import DogtlError, log, progress
 from dogtl.bottlenecks import Bottlenecks, check_finite
 
-L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # from clearly too weak to too strong
+L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # from too weak to too strong
+TIE = 1.01  # losses this near to the lowest are as good
 PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
 FLOOR = 0.1  # of the mean variance: or features that hardly vary would be blown up
@@ -169,8 +170,9 @@ def loss_and_gradient(
 def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> LinearLayer:
     """Return the linear layer for these bottlenecks; trained if it isn't there yet.
 
-    One layer is trained for each L2 penalty, and the one with the lowest validation
-    loss is kept. The test split isn't looked at.
+    One layer is trained for each L2 penalty. Of those whose validation loss is within
+    1 % of the lowest, the one with the strongest penalty is kept: it does as well with
+    smaller weights. The test split isn't looked at.
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     (256, 12)
     """
     train, valid = bottlenecks["train"], bottlenecks["valid"]
-    settings = [L2S, PATIENCE, MAX_EPOCHS, train.module]
+    settings = [L2S, TIE, PATIENCE, MAX_EPOCHS, train.module]
     arrays = (train.features, train.labels, valid.features, valid.labels)
     name = store.fingerprint(CODE, settings, train.breeds, *arrays)
     file = store.find_home(home) / "linear" / f"{name}.npz"
@@ -206,14 +208,13 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     if layer:
         log.info("linear layer: nothing to do")
         return layer
-    best, lowest = None, np.inf
+    layers = []
     for l2 in progress(L2S, len(L2S), "linear layers"):
-        layer = fit(train, valid, l2)
-        loss = layer.history["valid_loss"].min()
-        if loss < lowest:
-            best, lowest = layer, loss
-        elif loss > 1.1 * lowest:
+        layers.append(fit(train, valid, l2))
+        losses = np.array([layer.history["valid_loss"].min() for layer in layers])
+        if losses[-1] > 1.1 * losses.min():
             break  # stronger penalties only get worse
+    best = layers[np.flatnonzero(losses <= TIE * losses.min())[-1]]
     if not best.stopped_early:
         log.warning("%s: its loss was still falling", best)
     save_layer(best, file)
@@ -281,8 +282,10 @@ def fit(
     def after_epoch(flat: np.ndarray) -> None:
         weights = flat.reshape(shape).astype(np.float32)
         logits["valid"] = unseen @ weights[:-1] + weights[-1]
-        _record(history, "train", logits["train"], train.labels)
-        _record(history, "valid", logits["valid"], valid.labels)
+        for split, labels in (("train", train.labels), ("valid", valid.labels)):
+            correct = logits[split].argmax(axis=1) == labels
+            history[f"{split}_loss"].append(cross_entropy(logits[split], labels))
+            history[f"{split}_accuracy"].append(correct.mean())
         losses = history["valid_loss"]
         if losses[-1] == min(losses):
             kernel = weights[:-1] / spread[:, None]  # for features as they are
@@ -290,10 +293,9 @@ def fit(
         elif len(losses) > np.argmin(losses) + patience:
             raise StopIteration
 
-    start, options = np.zeros(np.prod(shape)), {"maxiter": MAX_EPOCHS}
-    minimize(
-        objective, start, (), "L-BFGS-B", True, callback=after_epoch, options=options
-    )
+    start = np.zeros(np.prod(shape))
+    how = {"method": "L-BFGS-B", "jac": True, "options": {"maxiter": MAX_EPOCHS}}
+    minimize(objective, start, callback=after_epoch, **how)
     if not best:  # there was nothing to learn: all features are the same
         after_epoch(start)
     curves = {name: np.array(values) for name, values in history.items()}
@@ -340,7 +342,6 @@ def save_layer(layer: LinearLayer, file: Path) -> None:
     fields = vars(layer) | layer.history | {"module": list(layer.module.values())}
     del fields["history"]
     store.save_arrays(file, fields)
-    store.sweep(file.parent)
 
 
 def read_layer(file: Path) -> LinearLayer | None:
@@ -362,9 +363,3 @@ def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spread = np.sqrt(variance + FLOOR * variance.mean())
     spread[spread == 0] = 1
     return mean.astype(np.float32), spread.astype(np.float32)
-
-
-def _record(history: dict, split: str, logits: np.ndarray, labels: np.ndarray) -> None:
-    correct = logits.argmax(axis=1) == labels
-    history[f"{split}_loss"].append(cross_entropy(logits, labels))
-    history[f"{split}_accuracy"].append(float(correct.mean()))

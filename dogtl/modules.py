@@ -150,7 +150,6 @@ def load_module(
     if not facts:
         facts = _inspect(_load(folder, content), name, asked, trained)
         store.save_arrays(file, facts)
-        store.sweep(file.parent)
     return Module(name, folder, **facts, fingerprint=f"{content}-{facts['size']}")
 
 
@@ -263,8 +262,7 @@ def _costs(network: Callable, size: int) -> dict[str, int]:
     options = tf.compat.v1.profiler.ProfileOptionBuilder
     count = options(options.float_operation()).with_empty_output().build()
     profile = tf.compat.v1.profiler.profile(frozen.graph, options=count)
-    multiply_adds = profile.total_float_ops // 2
-    return {"n_parameters": n_parameters, "multiply_adds": multiply_adds}
+    return {"n_parameters": n_parameters, "multiply_adds": profile.total_float_ops // 2}
 
 
 def _asked_size(size: int | None) -> int | None:
@@ -278,11 +276,6 @@ def _asked_size(size: int | None) -> int | None:
 
 def _find_folder(name: str, handle: str, home: Path) -> Path:
     """Return the folder that a module lies in; one from an address is fetched."""
-    if is_word(name) and name not in MODULES:
-        raise DogtlError(
-            f"there is no module called {name!r}: choose {', '.join(MODULES)}, a folder"
-            " (a path holds a /) or a handle"
-        )
     if name == "toy_random":
         return toy.pretrain.untrained(home)
     if "://" in handle:
@@ -291,8 +284,11 @@ def _find_folder(name: str, handle: str, home: Path) -> Path:
         address = f"{handle}{'&' if '?' in handle else '?'}tf-hub-format=compressed"
         folder = f"{slug(handle)}-{store.fingerprint(handle)}"
         return download.fetch_folder(address, home / "modules" / folder)
-    if not os.path.isdir(handle):
-        raise DogtlError(f"there is no module folder {handle}: give one that exists")
+    if is_word(handle) or not os.path.isdir(handle):
+        raise DogtlError(
+            f"there is no module {name}: choose {', '.join(MODULES)}, a folder that"
+            " exists (as a path with a /) or a handle"
+        )
     return Path(handle)
 
 

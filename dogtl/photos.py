@@ -74,14 +74,6 @@ class Photos:
         n_skipped = sum(map(len, self.skipped.values()))
         return f"{counts} photos, {len(self.breeds)} breeds, {n_skipped} skipped"
 
-    def _repr_html_(self) -> str:
-        rows = ["<tr><th>split<th>photos<th>skipped"]
-        for split, paths in self.paths.items():
-            rows.append(
-                f"<tr><td>{split}<td>{len(paths)}<td>{len(self.skipped[split])}"
-            )
-        return f"<table>{''.join(rows)}</table>"
-
 
 def load_photos(photos: str | Path | None = None, home: Path | None = None) -> Photos:
     """Return the chosen photos, listed.
@@ -216,9 +208,7 @@ def _open_photo(photo: str | Path | Image) -> Image:
         return photo.copy()
     if not os.path.isfile(photo) and os.path.exists(photo):  # a pipe would wait forever
         raise OSError(errno.EINVAL, "it isn't a file, nor a folder with photos")
-    Image.init()  # older Pillows don't know AVIF
-    known = [name for name in FORMATS.split() if name in Image.OPEN]
-    return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=known)
+    return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS.split())
 
 
 def _to_rgb(image: Image) -> Image:
@@ -299,20 +289,22 @@ def _list_folder(folder: Path) -> tuple[dict[str, dict], dict[str, list]]:
 
 def _list_breeds(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     """Return the photos in the breeds' folders, and what lies in the wrong place."""
-    places = _visible(folder)
-    breeds, strays = {}, [Path(place) for place in places if not os.path.isdir(place)]
-    for place in filter(os.path.isdir, places):
-        parent, photos = Path(place), breeds.setdefault(place.name, [])
-        for entry in _visible(place):  # only what isn't a plain file is looked up
-            is_file = entry.is_file(follow_symlinks=False) or os.path.isfile(entry)
-            (photos if is_file else strays).append(parent / entry.name)
+    breeds: dict[str, list[Path]] = {}
+    strays = []
+    for place in _visible(folder):
+        if os.path.isdir(place):
+            breeds[place.name] = []
+            for path in _visible(place):
+                where = breeds[place.name] if os.path.isfile(path) else strays
+                where.append(path)
+        else:
+            strays.append(place)
     return breeds, strays
 
 
-def _visible(folder: str | os.PathLike) -> list[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(shown, key=lambda entry: entry.name)
+def _visible(folder: Path) -> list[Path]:
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return [folder / name for name in names]
 
 
 def _list_csv(file: Path) -> tuple[dict[str, dict], dict[str, list]]:
@@ -372,7 +364,6 @@ def _hash_contents(paths: list[Path], home: Path) -> dict[Path, str]:
             hashes = [*progress(made, len(paths), "hashes")]
         if all(hashes):
             store.save_arrays(file, {"hashes": hashes})
-            store.sweep(file.parent)
     return {path: made or str(path) for path, made in zip(paths, hashes, strict=True)}
 
 

@@ -8,13 +8,11 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dogtl import photos as photos_step
-from dogtl import store
+from dogtl import photos, store
 from dogtl.base import log, progress, slug, why
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     import distributed
     from PIL.Image import Image
 
-CODE = store.code_version(__file__, photos_step.__file__, "pillow")
+CODE = store.code_version(__file__, photos.__file__, "pillow")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,13 +131,13 @@ def square(
     folders = [home / "squares" / str(size) / slug(b) for b in photos.breeds]
     for split, paths in photos.paths.items():
         rows = zip(paths, photos.labels[split], strict=True)
-        files = [_square_file(path, folders[label], home) for path, label in rows]
-        reasons = _make_missing(paths, files, size, split, home, client)
-        made = [not reason for reason in reasons]
-        squares.paths[split] = list(compress(paths, made))
-        squares.files[split] = list(compress(files, made))
+        files = {p: _square_file(p, folders[label], home) for p, label in rows}
+        reasons = _make_missing(files, size, split, home, client)
+        unread = {path: reason for path, reason in reasons.items() if reason}
+        made = [path not in unread for path in paths]
+        squares.paths[split] = [path for path in paths if path not in unread]
+        squares.files[split] = [files[path] for path in squares.paths[split]]
         squares.labels[split] = photos.labels[split][made]
-        unread = {path: why for path, why in zip(paths, reasons, strict=True) if why}
         squares.skipped[split] = photos.skipped[split] | unread
         for path, reason in squares.skipped[split].items():
             log.warning("skipped %s: %s", os.path.relpath(path, photos.folder), reason)
@@ -157,21 +155,20 @@ def _square_file(path: Path, folder: Path, home: Path) -> Path:
 
 
 def _make_missing(
-    paths: list[Path], files: list[Path], size: int, split: str, home: Path, client
-) -> list[str]:
-    """Make the squares that aren't there; return for each why not, or ""."""
-    reasons = [_known_reason(file) for file in files]
-    todo = [i for i, reason in enumerate(reasons) if reason is None]
-    if not todo:
+    files: dict[Path, Path], size: int, split: str, home: Path, client
+) -> dict[Path, str]:
+    """Make the squares that aren't there; return why a photo has none, or ""."""
+    reasons = {path: _known_reason(file) for path, file in files.items()}
+    jobs = [(path, files[path], size) for path in files if reasons[path] is None]
+    if not jobs:
         log.info("%s squares: nothing to do", split)
         return reasons
-    jobs = [(paths[i], files[i], size) for i in todo]
     make = _make if client is None else partial(_make_same, home)
     with warnings.catch_warnings(action="ignore"), workers(client, home) as pool:
         made = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
-        for i, reason in zip(todo, made, strict=True):
-            reasons[i] = reason
-    store.sweep(files[0].parents[1])
+        for (path, *_), reason in zip(jobs, made, strict=True):
+            reasons[path] = reason
+    store.sweep(home / "squares" / str(size))
     return reasons
 
 

@@ -53,11 +53,7 @@ def fingerprint(*parts: object) -> str:
 
 def fingerprint_file(path: Path) -> str:
     """Return a hash of a file's content, as 20 hex digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:  # file_digest is slow for small files
-        while part := file.read(1 << 18):
-            digest.update(part)
-    return digest.hexdigest()[:20]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:20]
 
 
 def stamp(path: Path, home: Path) -> str:
@@ -79,14 +75,11 @@ def code_version(*sources: str) -> str:
     A step calls this when it's imported, so that a file edited later doesn't pass for
     the code that runs.
     """
-    return fingerprint(
-        [
-            Path(source).read_text("utf-8")
-            if os.path.isabs(source)
-            else version(source)
-            for source in sources
-        ]
-    )
+    contents = [
+        Path(source).read_text("utf-8") if os.path.isabs(source) else version(source)
+        for source in sources
+    ]
+    return fingerprint(contents)
 
 
 def atomic_write(path: Path, data: bytes, modified: float | None = None) -> None:
@@ -139,11 +132,13 @@ def sweep(folder: Path) -> None:
 def save_arrays(path: Path, fields: dict) -> None:
     """Write arrays, numbers and lists of text as ``.npz``.
 
-    Equal fields give equal bytes, and nothing in the file can run.
+    Equal fields give equal bytes, and nothing in the file can run. What killed
+    processes left beside it is swept.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **fields)
     atomic_write(path, buffer.getvalue())
+    sweep(path.parent)
 
 
 def load_arrays(path: Path) -> dict:

@@ -1,13 +1,15 @@
 """Run the notebooks headless, each in a fresh kernel, or open them in JupyterLab.
 
     python notebooks/execute.py run       the main job: pages, figures, a table
+    python notebooks/execute.py pages     the lessons as they're stored, as pages
     python notebooks/execute.py refresh   store outputs in place, redraw figures/
-    python notebooks/execute.py lab       open JupyterLab
+    python notebooks/execute.py lab       open JupyterLab, with options of its own
 
 Cells tagged `unstored` show what differs from run to run, such as seconds: their
 outputs are dropped when a notebook is stored.
 """
 
+import json
 import os
 import re
 import shutil
@@ -16,17 +18,19 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
 
 import dogtl
 from dogtl.base import choose
+from dogtl.cli import choice_name
 from dogtl.store import find_home
 
 HERE = Path(__file__).resolve().parent
+FIGURES = HERE.parent / "figures"
 NOTEBOOKS = sorted(HERE.glob("0*.ipynb"))
 LATEX = """<details><summary>LaTeX</summary>
 
@@ -42,7 +46,7 @@ LATEX = """<details><summary>LaTeX</summary>
 """
 GALLERY = """# The figures
 
-Made by `make refresh` from the notebooks, on the kennel and the toy module. PDF is for
+Made by the notebooks, from the photos `{photos}` and the module `{module}`. PDF is for
 print, PNG (300 dpi) for slides. The widths are those of a text column (3.4 inches) and
 of a page (7 inches), so include them at their own size. The numbers of most lie beside
 them as CSV. The LaTeX of each needs the package graphicx; in a text of two columns a
@@ -84,25 +88,68 @@ def execute(file: Path, figures: Path) -> nbformat.NotebookNode:
 
 
 def run() -> None:
-    """The main job: all notebooks as HTML, their figures, and a table of results."""
-    folder = find_home() / "run"
+    """The main job: all notebooks as pages, their figures, and a table of results."""
+    folder = find_home() / "run" / choice_name()
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
+    done = {}
     for number, file in enumerate(NOTEBOOKS, start=1):
         start = time.perf_counter()
-        notebook = execute(file, folder / "figures")
-        page, _ = HTMLExporter().from_notebook_node(notebook)
-        (folder / f"{file.stem}.html").write_text(page, "utf-8")
+        done[file.stem] = execute(file, folder / "figures")
         seconds = time.perf_counter() - start
         print(f"[{number}/{len(NOTEBOOKS)}] {file.stem}  {seconds:.0f} s", flush=True)
+    write_pages(done, folder / "figures", folder)
     photos, module = dogtl.load_photos(), dogtl.load_module()
     squares = dogtl.square(photos, module.size)
     bottlenecks = dogtl.extract(squares, module)
     evaluation = dogtl.evaluate(dogtl.train(bottlenecks), bottlenecks["test"])
-    print(f"pages     {folder}/*.html, figures in {folder / 'figures'}")
+    print(f"pages     {folder / 'index.html'}, figures in {folder / 'figures'}")
     print(f"photos    {photos.name}: {squares}")
     print(f"module    {module.name}: {module}")
     print(evaluation)
+
+
+def pages() -> None:
+    """Write the lessons as they're stored, with glossary and gallery, as pages."""
+    folder = find_home() / "pages"
+    shutil.rmtree(folder, ignore_errors=True)
+    stored = {file.stem: nbformat.read(file, as_version=4) for file in NOTEBOOKS}
+    write_pages(stored, FIGURES, folder)
+    print(f"pages     {folder / 'index.html'}")
+
+
+def write_pages(
+    notebooks: dict[str, nbformat.NotebookNode], figures: Path, folder: Path
+) -> None:
+    """Write notebooks as pages, with those figures where they were drawn anew."""
+    with TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        shutil.copytree(HERE / "site", source, dirs_exist_ok=True)
+        shutil.copy(HERE.parent / "README.md", source)
+        for drawn in (FIGURES, figures):
+            shutil.copytree(drawn, source / "figures", dirs_exist_ok=True)
+        (source / "figures" / "README.md").write_text(gallery(figures), "utf-8")
+        (source / "notebooks").mkdir()
+        for file in HERE.glob("*.md"):
+            shutil.copy(file, source / "notebooks")
+        for stem, notebook in notebooks.items():
+            describe_images(notebook)
+            nbformat.write(notebook, source / "notebooks" / f"{stem}.ipynb")
+        command = [sys.executable, "-m", "sphinx", "-q", "-d", source / "doctrees"]
+        if subprocess.run([*command, source, folder], check=False).returncode:
+            sys.exit("the pages couldn't be written: see the lines above")
+
+
+def describe_images(notebook: nbformat.NotebookNode) -> None:
+    """Give each figure on a page its caption, or the words in it, as its alt text."""
+    captions = read_captions()
+    for cell in notebook.cells:
+        named = [name for name in captions if made_in(json.dumps(cell.source), name)]
+        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+        words = [data["text/plain"] for data in shown if "image/jpeg" in data]
+        if words:
+            alt = captions[named[0]] if named else words[0]
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
 
 
 def refresh() -> None:
@@ -110,33 +157,60 @@ def refresh() -> None:
     chosen = kernel_environment()
     if (chosen["DOGTL_PHOTOS"], chosen["DOGTL_MODULE"]) != ("kennel", "toy"):
         sys.exit("refresh is for the kennel and the toy module: unset DOGTL_*")
-    figures = HERE.parent / "figures"
     for file in NOTEBOOKS:
-        notebook = execute(file, figures)
+        notebook = execute(file, FIGURES)
         for cell in notebook.cells:
             if "unstored" in cell.metadata.get("tags", []):
                 cell.outputs = []
         notebook.metadata = {
             "kernelspec": notebook.metadata.kernelspec,
-            "language_info": {"name": "python"},
+            "language_info": stored_language(file, notebook.metadata.language_info),
         }
         nbformat.write(notebook, file)
         print(f"stored {file.name}", flush=True)
-    write_gallery(figures)
+    (FIGURES / "README.md").write_text(gallery(FIGURES), "utf-8")
+
+
+def stored_language(file: Path, fresh: dict) -> dict:
+    """Return the language as it's stored, or a fresh one: Pythons differ in theirs."""
+    stored = nbformat.read(file, as_version=4).metadata.get("language_info", {})
+    return stored if "version" in stored else fresh
+
+
+def keep_language(model: dict, path: str, contents_manager, **_) -> None:
+    """Before JupyterLab saves: leave a notebook that wasn't changed as it was."""
+    file = Path(contents_manager.root_dir, path)
+    if model["type"] == "notebook" and model.get("content") and file.exists():
+        metadata = model["content"]["metadata"]
+        fresh = metadata.get("language_info", {})
+        metadata["language_info"] = stored_language(file, fresh)
 
 
 def lab() -> None:
-    """Open JupyterLab at the top of the project."""
+    """Open JupyterLab at the top of the project; what follows `lab` goes to it."""
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={HERE.parent}"]
-    sys.exit(subprocess.run(command, env=kernel_environment(), check=False).returncode)
+    command += ["--ContentsManager.pre_save_hook=execute.keep_language"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command += ["--allow-root"]  # in a container
+    command += sys.argv[2:]
+    environment = kernel_environment()
+    sys.exit(subprocess.run(command, cwd=HERE, env=environment, check=False).returncode)
 
 
-def write_gallery(figures: Path) -> None:
-    """Write figures/README.md: each figure with its caption, numbers and LaTeX."""
-    captions = tomllib.loads((figures / "captions.toml").read_text("utf-8"))
+def read_captions() -> dict[str, str]:
+    """Return the caption of each figure that the notebooks save."""
+    return tomllib.loads((FIGURES / "captions.toml").read_text("utf-8"))
+
+
+def gallery(figures: Path) -> str:
+    """Return figures/README.md: each figure with its caption, numbers and LaTeX."""
     sources = {file.stem: file.read_text("utf-8") for file in NOTEBOOKS}
-    parts = [GALLERY]
-    for name, caption in captions.items():
+    chosen = kernel_environment()
+    names = [Path(chosen[f"DOGTL_{what}"]).name for what in ("PHOTOS", "MODULE")]
+    parts = [GALLERY.format(photos=names[0], module=names[1])]
+    for name, caption in read_captions().items():
+        if not (figures / f"{name}.png").exists():
+            continue  # other photos: not every notebook draws every figure for them
         maker = next(stem for stem, text in sources.items() if made_in(text, name))
         links = [f"[PDF]({name}.pdf)", f"[PNG, 300 dpi]({name}.png)"]
         if (figures / f"{name}.csv").exists():
@@ -147,7 +221,7 @@ def write_gallery(figures: Path) -> None:
             f"{', '.join(links)}; from [{maker}](../notebooks/{maker}.ipynb)\n\n"
             + LATEX.format(name=name, caption=in_latex)
         )
-    (figures / "README.md").write_text("\n".join(parts), "utf-8")
+    return "\n".join(parts)
 
 
 def made_in(source: str, name: str) -> bool:
@@ -157,6 +231,6 @@ def made_in(source: str, name: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        {"run": run, "refresh": refresh, "lab": lab}[sys.argv[1]]()
+        {"run": run, "pages": pages, "refresh": refresh, "lab": lab}[sys.argv[1]]()
     except (dogtl.DogtlError, CellExecutionError) as error:
         sys.exit(f"{error}")

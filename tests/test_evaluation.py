@@ -226,13 +226,6 @@ def test_features_that_are_not_finite_are_not_evaluated(done):
     assert str(test.paths[3]) in str(caught.value) and "grid" in str(caught.value)
 
 
-def test_an_evaluation_takes_other_labels_and_subsets(done):
-    test = done.bottlenecks["test"]
-    some = replace(test, features=test.features[::2], labels=test.labels[::2])
-    halves = dogtl.evaluate(done.layer, some)
-    assert (halves.correct == done.evaluation.correct[::2]).all()
-
-
 # --- predict -----------------------------------------------------------------------
 
 
@@ -255,15 +248,6 @@ def test_predictions_come_most_probable_first(seven, many):
     (all_of_them,) = dogtl.predict(seven.layer, seven.module, [path], top=100)
     assert len(all_of_them["predictions"]) == 7
     assert result["predictions"][0]["breed"] in seven.layer.breeds
-
-
-def test_more_photos_than_one_batch(done, photos):
-    path = photos / "test" / "002.Grass_hound" / "dog_00.jpg"
-    results = dogtl.predict(done.layer, done.module, [path, "no.jpg"] * 40)
-    assert len(results) == 80 and all("error" in one for one in results[1::2])
-    first = results[0]["predictions"]
-    for one in results[::2]:
-        assert one["predictions"][0]["breed"] == first[0]["breed"]
 
 
 def test_bad_photos_among_good_ones(done, tmp_path):

@@ -62,9 +62,11 @@ def tables(n: int, wrong: float = 0.3) -> dict[str, dict]:
         "confused_pairs": dogtl.confused_pairs(some),
         "calibration": {"confidence": line, **interval},
         "compare_modules": {
-            "module": names[:12],
-            "multiply_adds": [10**6] * min(n, 12),
+            "module": names,
+            "multiply_adds": [10**6] * n,
+            "parameters": [10**6] * n,
             "chance": [0.1] * n,
+            "pareto": [i % 2 for i in range(n)],
             **interval,
         },
         "predictions": {"breed": names[:9], "probability": line[:9]},
@@ -159,6 +161,22 @@ def test_breeds_have_names_for_people():
     assert any("Breed of 1" in text for text in shown)
 
 
+def test_modules_stand_in_the_order_of_accuracy_with_their_costs():
+    table = {"module": ["small", "large", "odd"], "multiply_adds": [17e6, 13.2e9, 0]}
+    table |= {"parameters": [162_376, 54e6, 2e6], "accuracy": [0.6, 0.9, 0.3]}
+    table |= {"low": [0.5, 0.8, 0.2], "high": [0.7, 0.95, 0.4], "chance": [0.1] * 3}
+    figure = figures.compare_modules(table | {"pareto": [1, 1, 0]})
+    (axis,) = figure.axes
+    rows = [text.get_text() for text in axis.get_yticklabels()]
+    assert rows == ["odd", "small", "large"]
+    costs = {"17", "0.16", "13,200", "54.00", "?", "2.00"}
+    assert costs | {"chance"} <= set(texts(figure))
+    dots = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [dot.get_xdata()[0] for dot in dots] == [0.3, 0.6, 0.9]
+    fills = [lightness(to_rgb(dot.get_markerfacecolor())) for dot in dots]
+    assert fills == pytest.approx([1, 0, 0])  # open: beaten
+
+
 def test_a_gallery_shows_every_image_with_its_caption(tmp_path):
     images = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(8)]
     figure = figures.gallery(images, [f"caption {i}" for i in range(8)])
@@ -233,7 +251,7 @@ def test_a_notebook_shows_a_jpeg(monkeypatch):
     figures.training_curves(curves())._ipython_display_()
     ((data, raw),) = shown
     assert raw and data["image/jpeg"][:2] == b"\xff\xd8"
-    assert data["text/plain"] == "<figure of 770 x 264 pixels>"
+    assert data["text/plain"] == "figure: epoch; cross-entropy [nats]; accuracy"
 
 
 def test_the_readers_own_style_stays(tmp_path):
@@ -256,5 +274,3 @@ def test_categories_stay_apart_in_grey():
     assert abs(lightness(train["color"]) - lightness(valid["color"])) > 0.2
     for one, other in zip(cycle, cycle[1:], strict=False):
         assert one["linestyle"] != other["linestyle"]
-    # modules differ by marker, whatever their shades
-    assert len(set(figures.MARKERS)) == len(figures.MARKERS) == 12

@@ -1,6 +1,7 @@
 """The kennel draws the same photos from the same seed, and its brush draws anything."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from inspect import getsource
 from itertools import combinations
 from unittest import mock
@@ -186,6 +187,25 @@ def test_any_species_draws(seed):
     image, mask = brush.draw_photo(brush.sample_dog(rng), rng, size=(120, 90))
     assert image.size == mask.size == (120, 90) and image.mode == "RGB"
     assert (np.asarray(mask) > 0).mean() > 0.02
+
+
+def test_one_thing_is_changed_and_the_rest_stays():
+    dog, size, rng = kennel.BREEDS["Basset_hound"][0], (150, 120), np.random.default_rng
+
+    def draw(dog=dog, seed=3, **given):
+        image, mask = brush.draw_photo(dog, rng(seed), size, **given)
+        return np.asarray(image).astype(int), np.asarray(mask)
+
+    beach, there = draw(scene="beach")
+    snow, also_there = draw(scene="snow")
+    np.testing.assert_array_equal(there, also_there)
+    off = np.abs(beach - snow).mean(2)
+    assert off[there > 0].mean() < 0.2 * off[there == 0].mean()
+    black, same_place = draw(replace(dog, coat=(60, 60, 60)), scene="beach")
+    np.testing.assert_array_equal(there, same_place)
+    pose = brush.sample_pose(rng(0))
+    sits, stands = (draw(pose=pose._replace(sits=s), scene="beach") for s in (1, 0))
+    assert (sits[1] != stands[1]).mean() > 0.02
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.optimize
-from conftest import files_of, times_of
+from conftest import files_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -394,22 +394,6 @@ def test_stronger_penalties_are_tried_until_they_do_harm(
     monkeypatch.setattr(linear, "fit", fit)
     assert dogtl.train(SPLITS).l2 == linear.L2S[kept]
     assert asked == list(linear.L2S[:tried])
-
-
-def test_nothing_to_do(done, caplog):
-    caplog.set_level("INFO")
-    before = times_of(done.home)
-    assert equal(dogtl.train(done.bottlenecks, home=done.home), done.layer)
-    assert times_of(done.home) == before
-    assert "linear layer: nothing to do" in caplog.text
-
-
-def test_equal_bottlenecks_give_equal_bytes(tmp_path):
-    homes = [tmp_path / name for name in ("one", "two")]
-    for home in homes:
-        dogtl.train(SPLITS, home=home)
-    one, two = map(files_of, homes)
-    assert one == two and len(one) == 1
 
 
 def test_the_test_split_is_not_looked_at(tmp_path):

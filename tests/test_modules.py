@@ -277,8 +277,8 @@ def test_a_folder_without_a_module(tmp_path, grid):
     for folder in (cut, bare, tmp_path / "empty"):
         assert str(folder) in refused("can't be loaded", folder)
     for missing in (tmp_path / "missing", cut / "saved_model.pb"):
-        assert str(missing) in refused("no module folder", missing)
-    text = refused("'inception'.* toy", "inception")
+        assert str(missing) in refused("there is no module", missing)
+    text = refused("no module inception.* toy", "inception")
     assert all(word in text for word in MODULES)
 
 

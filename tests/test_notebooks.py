@@ -13,8 +13,25 @@ import pytest
 import dogtl
 
 SIX_LINES = re.findall(r"^ {4}(\w.*)", dogtl.__doc__, re.M)  # the whole project
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("0*.ipynb"))
+FOLDER = Path(__file__).parent.parent / "notebooks"
+FIGURES = FOLDER.parent / "figures"
+NOTEBOOKS = sorted(FOLDER.glob("0*.ipynb"))
 CHECKED = "nbval-check-output"
+AT_LEAST = """transfer learning; pretrained model; backbone; head; feature extraction;
+feature vector; embedding; linear probe; fine-tuning; frozen; convolution; ReLU;
+feature map; global average pooling; class; classifier; preprocessing; interpolation;
+Nyquist limit; aliasing; grayscale; data augmentation; logits; softmax; cross-entropy;
+negative log-likelihood; one-hot; gradient descent; stochastic gradient descent;
+learning rate; mini-batch; epoch; convex; overfitting; generalization; regularization;
+L2 penalty; early stopping; hyperparameter; training set; validation set; test set;
+held-out; data leakage; selection bias; accuracy; precision; recall; F1; balanced
+accuracy; top-5 accuracy; confusion matrix; variance; standard deviation; quantile;
+confidence interval; coverage; calibration; overconfident; reliability diagram;
+expected calibration error; temperature scaling; abstaining; out-of-distribution; open
+set; distribution shift; k-nearest neighbours; cosine similarity; principal component
+analysis; null hypothesis; p-value; McNemar's test; type I error; type II error; power;
+multiple comparisons; family-wise error rate; Pareto front"""
+AT_LEAST = [" ".join(term.split()) for term in AT_LEAST.split(";")]
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda file: file.stem)
@@ -32,6 +49,15 @@ def prose(notebook: dict) -> str:
     """All its prose."""
     cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "markdown")
     return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+def terms(notebook: dict) -> list[str]:
+    """What it defines: all that is bold, but for labels such as **Try it.**."""
+    text = re.sub(r"```.*?```", "", prose(notebook), flags=re.S)
+    bold = re.findall(r"\*\*([^*]+)\*\*", text)
+    return [
+        term for term in bold if term[-1] not in ".:?" and term != "What you'll learn"
+    ]
 
 
 def texts(cell: dict) -> str:
@@ -134,9 +160,36 @@ def test_two_code_cells_never_draw_two_figures_in_one(notebook):
 
 def test_links_between_prose_and_references_are_whole(notebook):
     for text, address in re.findall(r"\[([^\]]*)\]\(([^)]*)\)", prose(notebook)):
-        assert text and re.fullmatch(r"https://[\w.-]+/\S+", address), address
+        assert text and re.fullmatch(r"https://[\w.-]+/\S+|glossary\.md", address)
 
 
-@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_each_is_under_a_megabyte(file):
-    assert file.stat().st_size < 1_000_000
+def test_opens_with_a_question_and_the_figure_that_answers_it(notebook):
+    opening = "".join(notebook["cells"][0]["source"])
+    assert "?" in opening.partition("<img")[0]
+    name, alt = re.search(
+        r'<img src="../figures/(\w+)\.png" width="\d+" alt="([^"]+)">', opening
+    ).groups()
+    assert (FIGURES / f"{name}.png").exists() and len(alt.split()) > 5
+    drawn = "".join("".join(cell["source"]) for cell in code_cells(notebook))
+    assert re.search(rf'figures\.{name},|"{name}"\)', drawn), "it's met in the lesson"
+
+
+def test_the_glossary_has_each_term_once_and_names_the_lesson_that_defines_it():
+    page = (FOLDER / "glossary.md").read_text("utf-8")
+    entries = re.findall(r"^- \*\*([^*]+)\*\*: .+ \(lesson (\d)\)$", page, re.M)
+    assert len(entries) == page.count("\n- ") >= 80
+    names = [name for name, _ in entries]
+    assert names == sorted(names, key=str.casefold) and len(set(names)) == len(names)
+    defined = [
+        (term, file.name[1])
+        for file in NOTEBOOKS
+        for term in terms(json.loads(file.read_text("utf-8")))
+    ]
+    assert sorted((a.casefold(), b) for a, b in defined) == sorted(
+        (a.casefold(), b) for a, b in entries
+    )
+
+
+@pytest.mark.parametrize("term", AT_LEAST)
+def test_a_term_of_the_field_is_defined(term):
+    assert f"- **{term}**: " in (FOLDER / "glossary.md").read_text("utf-8")

@@ -107,17 +107,6 @@ def test_every_photo_has_its_square(mine):
     assert repr(squares) == text
 
 
-def test_a_square_is_made_once(photos, home, caplog):
-    caplog.set_level("INFO")
-    listed = dogtl.load_photos(photos)
-    first, before = dogtl.square(listed, 32), times_of(home)
-    assert "nothing to do" not in caplog.text
-    again = dogtl.square(listed, 32)
-    assert "train squares: nothing to do" in caplog.text
-    assert times_of(home) == before and files(again) == files(first)
-    assert repr(again) == repr(first)
-
-
 @pytest.mark.parametrize("lost", ["gone", "empty"])
 def test_a_lost_square_is_made_again(photos, home, lost):
     squares, before = dogtl.square(dogtl.load_photos(photos), 32), files_of(home)
@@ -198,21 +187,6 @@ def test_a_reason_that_was_damaged_spoils_nothing(mine, bad, home, damage):
     again = dogtl.square(dogtl.load_photos(mine), 32)
     assert again.skipped["test"].keys() == first.skipped["test"].keys()
     assert damage or again.skipped == first.skipped
-
-
-@pytest.mark.parametrize("change", ["size", "time"])
-def test_a_photo_with_other_bytes_has_another_square(mine, change):
-    photos = dogtl.load_photos(mine)
-    photo = photos.paths["test"][3]
-    first = dogtl.square(photos, 32)
-    before = os.stat(photo)
-    data = photo.read_bytes()
-    photo.write_bytes(data + b"x" * (change == "size"))
-    later = before.st_mtime_ns + (change == "time")
-    os.utime(photo, ns=(later, later))
-    again = dogtl.square(photos, 32)
-    changed = dict(files(first).items() - files(again).items())
-    assert list(changed) == [photo]
 
 
 @pytest.mark.parametrize("reason", ["No such file or directory", "Permission denied"])

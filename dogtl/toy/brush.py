@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from dogtl.toy.scenery import SCENES, behind, finish, in_front
 
 Colour = tuple[float, float, float]
 PINK, BLACK, WHITE = (226.0, 128.0, 138.0), (34.0, 29.0, 30.0), (250.0, 250.0, 246.0)
+PALE = (196.0, 190.0, 200.0)  # what lightens a black coat
 
 
 def span(low: float, high: float, usual):
@@ -124,7 +125,7 @@ def sample_pose(rng: np.random.Generator) -> Pose:
     turn = rng.normal(0, 0.22) if rng.random() < 0.8 else rng.uniform(0.5, 0.9)
     look = max(turn, rng.choice([0.3, 0.6, 1.15], p=[0.5, 0.3, 0.2]))
     look, nod = np.clip(look + rng.normal(0, 0.12), 0, 1.35), rng.normal(-0.05, 0.12)
-    neck = rng.normal(0.95, 0.15) if rng.random() < 0.85 else rng.uniform(0, 0.4)
+    neck = max(0.7, rng.normal(0.95, 0.15) - 0.25 * (rng.random() > 0.85))
     stride, wag = rng.uniform(-1, 1) * (rng.random() < 0.6), rng.normal(0, 0.15)
     sits, tongue, collared = rng.random(3) < (0.2, 0.35, 0.25)
     collar = tuple(rng.uniform(40, 230, 3).tolist()) if collared else None
@@ -137,9 +138,8 @@ class Chain(NamedTuple):
     balls: np.ndarray
     hair: float = 0.0
     spotted: bool = False
-    melts: bool = False  # its first balls take the shade of what they lie on
-    flat: bool = False  # hardly shaded, being a patch on something round
-    lift: float = 0.0  # added to its depth when it is painted
+    flat: bool = False  # not shaded itself, being on something round
+    onto: np.ndarray | None = None  # balls of what it grows out of without a seam
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
@@ -147,7 +147,7 @@ def mix(a: Colour, b: Colour, share: float) -> Colour:
     return tuple(np.multiply(a, 1 - share) + np.multiply(b, share))
 
 
-def chain(*nodes, hair=0.0, spotted=False, melts=False) -> Chain:
+def chain(*nodes, hair=0.0, spotted=False) -> Chain:
     """A smooth chain through nodes (x, y, z, radius, colour), by Catmull and Rom."""
     knots = np.array([[*node[:4], *node[4]] for node in nodes], float)
     path = np.linalg.norm(np.diff(knots[:, :3], axis=0), axis=1).sum()
@@ -160,14 +160,12 @@ def chain(*nodes, hair=0.0, spotted=False, melts=False) -> Chain:
     balls += u**3 * (1.5 * b - 1.5 * c + (d - a) / 2)
     balls[:, 3] = np.maximum(balls[:, 3], 0.012)
     balls[:, 4:] = (1 - u) * b[:, 4:] + u * c[:, 4:]
-    return Chain(balls if len(knots) > 1 else knots, hair, spotted, melts)
+    return Chain(balls if len(knots) > 1 else knots, hair, spotted)
 
 
 def nested(parent: Chain, share: float, way, paint: Colour, part=slice(None)) -> Chain:
     """A patch: smaller balls inside the parent's balls, pushed to one side."""
-    rows = parent.balls[part]
-    t, known = np.linspace(0, 1, 3 * len(rows)), np.linspace(0, 1, len(rows))
-    balls = np.stack([np.interp(t, known, column) for column in rows.T], 1)
+    balls = finer(parent.balls[part])
     balls[:, :3] += np.array(way) * (1 - share) * balls[:, 3:4]
     balls[:, 3] *= share
     balls[:, 4:] = paint
@@ -182,19 +180,21 @@ def pompon(dog: Dog, x: float, y: float, z: float, radius: float) -> list[Chain]
 
 def spine(dog: Dog, pose: Pose) -> tuple[float, ...]:
     """Where the shoulder and the hip are (x, y, x, y), and the radius of the hip."""
-    r = 0.5 * (1 - 0.35 * dog.tuck)
+    r = 0.5 * (1 - (0.1 if pose.sits else 0.35) * dog.tuck)
     if not pose.sits:
         return dog.length / 2, dog.leg + 0.5, -dog.length / 2, dog.leg + 1 - r, r
-    rise = min((dog.leg + 0.45 - r) / dog.length, 0.85)
-    reach = dog.length * np.sqrt(1 - rise**2) / 2
-    return reach, r + dog.length * rise, -reach, r, r
+    rise = dog.leg + 0.4 + 0.12 * dog.length - r  # a sitting dog stretches its legs
+    long = np.clip(dog.length, rise / 0.92, rise / 0.77)  # and rounds a long back
+    reach = np.sqrt(long**2 - rise**2) / 2
+    return reach, r + rise, -reach, r, r
 
 
 def trunk(dog: Dog, pose: Pose) -> list[Chain]:
     """The trunk with its saddle, belly and bib."""
     sx, sy, hx, hy, r = spine(dog, pose)
-    waist = 0.5 * (1 - 0.45 * dog.tuck)
-    middle = ((sx + hx) / 2, (sy + 0.5 + hy + r) / 2 - waist + 0.02, 0, waist, dog.coat)
+    waist = 0.5 * (1 - (0.25 if pose.sits else 0.45) * dog.tuck)
+    mx, my = (sx + hx) / 2 - 0.1 * pose.sits, (sy + 0.5 + hy + r) / 2 - waist + 0.02
+    middle = (mx, my, 0, waist, dog.coat)
     ends = (hx, hy, 0, r, dog.coat), (sx, sy, 0, 0.5, dog.coat)
     body = chain(ends[0], middle, ends[1], hair=dog.hair, spotted=True)
     n, parts = len(body.balls), [body]
@@ -203,9 +203,6 @@ def trunk(dog: Dog, pose: Pose) -> list[Chain]:
     if dog.saddle:
         back = slice(0, max(2, int(n * (0.55 + 0.4 * dog.saddle))))
         parts.append(nested(body, 0.3 + 0.6 * dog.saddle, (0, 1, 0), dog.dark, back))
-    if dog.bib:
-        chest, size = slice(n - 2, n), 0.2 + 0.6 * dog.bib
-        parts.append(nested(body, size, (0.9, -0.4, 0), dog.light, chest))
     if dog.pompon:
         mane = body.balls[n // 2 :] * ([1] * 3 + [1 + 0.2 * dog.pompon] + [1] * 3)
         parts.append(Chain(mane, max(dog.hair, 0.15 * dog.pompon)))
@@ -216,27 +213,28 @@ def leg(dog: Dog, pose: Pose, front: bool, side: int) -> list[Chain]:
     """A leg from its top to the paw; `side` is 1 for the near one, -1 for the far."""
     sx, sy, x, y, r = spine(dog, pose)
     b, z, long = dog.bone, side * 0.27, dog.leg
-    swing = (0.35 if front else -0.35) * side * pose.stride * long * (not pose.sits)
-    lift = max(0, swing) * 0.22
+    swing = (0.35 if front else -0.35) * side * pose.stride * long
+    swing, lift = (0.7 * b, 0) if pose.sits else (swing, max(0, swing) * 0.22)
     if front:
-        top, knee = (sx - 0.1, sy - 0.1), (sx - 0.12 + swing * 0.35, (sy + b) / 2)
+        top, knee = (sx - 0.05, sy - 0.1), (sx - 0.16 + swing * 0.2, 0.8 * sy - 0.25)
         ankle = (sx - 0.08 + swing * 0.9, 2 * b + lift + 0.1 * long)
-        paw, size = sx - 0.08 + swing + 0.7 * b, 1.7 * b
+        paw, size, middle = sx - 0.08 + swing + 0.7 * b, 1.4 * b + 0.08, 1.35 * b
     elif pose.sits:
-        top, knee, size = (x, y - 0.08), (x + 0.5 * r + 0.25, r), r * 0.72
-        ankle, paw = (x + 0.5 * r + 0.12, b * 1.3), x + 0.5 * r + 0.32 + b
+        top, knee, size = (x + 0.1 * r, y * 0.95), (x + 0.8 * r, r), r * 0.9
+        ankle, paw, middle = (x + 0.75 * r, b), x + 0.8 * r + 0.2 + b, 0.55 * r
     else:
-        top, size = (x, y - 0.08), r * 0.72
-        knee = (x + 0.12 + 0.12 * long + swing * 0.4, long * 0.72 + 0.1)
-        ankle = (x - 0.16 * long + swing * 0.8, long * 0.3 + b + lift)
-        paw = x - 0.08 * long + swing + b
-    light = np.clip(dog.socks * 4 - np.array([3, 2, 1, 0]), 0, 1)
+        top, size, middle = (x, y - 0.08), r * 0.8, b + 0.2 * r
+        knee = (x + 0.14 + 0.12 * long + swing * 0.4, long * 0.66 + 0.12)
+        ankle = (x - 0.2 * long + swing * 0.8, long * 0.3 + b + lift)
+        paw = x - 0.15 * long + swing + 1.2 * b
+    light = np.clip(dog.socks * 4 - np.array([4, 2, 1, 0]), 0, 1)
     tints = [mix(dog.coat, dog.light, share) for share in light]
-    nodes = [(*top, z * 0.75, size, tints[0]), (*knee, z, b * 1.2, tints[1])]
-    nodes += [(*ankle, z, b * 0.85, tints[2])]
-    nodes += [(paw - 0.7 * b, b + lift, z, b * 0.95, tints[3])]
-    nodes += [(paw, b + lift, z, b * 1.12, tints[3])]
-    limb = chain(*nodes, hair=dog.hair * 0.6, spotted=True, melts=True)
+    nodes = [(*top, z * 0.75, size, tints[0]), (*knee, z, middle, tints[1])]
+    nodes += [(*mix(knee, ankle, 0.75), z, b * 0.9, tints[2])]
+    nodes += [(*ankle, z, b * 0.78, tints[2])]
+    nodes += [(paw - 0.7 * b, b + lift, z, b * 0.85, tints[3])]
+    nodes += [(paw + 0.3 * b, 0.9 * b + lift, z, b * 0.9, tints[3])]
+    limb = chain(*nodes, hair=dog.hair * 0.6, spotted=True)
     ball = ((ankle[0] + paw) / 2, ankle[1] / 2 + 1.5 * b, z, b + 0.14 * dog.pompon)
     return [limb, *pompon(dog, *ball)]
 
@@ -245,7 +243,8 @@ def tail(dog: Dog, pose: Pose) -> list[Chain]:
     """The tail: it sets out at an angle and turns forward as it goes."""
     _, _, x, y, r = spine(dog, pose)
     heading, nodes = np.radians(255 - 150 * dog.tail_set) + pose.wag, []
-    place = np.array([x - 0.75 * r, y + 0.55 * r])
+    height = 0.6 * dog.tail_set if pose.sits else 0.55
+    place = np.array([x - 0.75 * r, y + height * r])
     tipped = dog.socks > 0.2 and dog.tail > 0.3
     for t in np.linspace(0, 1, 10):
         radius = 0.11 - 0.06 * t + 0.2 * dog.plume * np.sin(np.pi * t**0.8)
@@ -261,7 +260,8 @@ def tail(dog: Dog, pose: Pose) -> list[Chain]:
 
 def ear(dog: Dog, side: int) -> list[Chain]:
     """An ear in the frame of the head; it sets out upward and bends outward."""
-    place, droop, nodes = np.array([-0.2, 0.62, side * 0.5]), dog.ear_droop, []
+    place, droop, nodes = np.array([-0.2, 0.62, 0]), dog.ear_droop, []
+    place[2] = side * (0.5 + 0.17 * droop)
     tint = mix(dog.coat, dog.dark, dog.mask * 0.9)
     middle, end = 0.85 + 0.25 * droop, 0.1 + 0.8 * dog.ear_round
     for i, width in enumerate((1 - 0.35 * droop, middle, (middle + end) / 2, end)):
@@ -294,34 +294,45 @@ def muzzle(dog: Dog, pose: Pose) -> list[Chain]:
     """Muzzle, lips, mouth and nose; sometimes the tongue."""
     s, tip, reach = dog.snout, dog.snout * 0.72, 0.62 + dog.muzzle
     high = -0.12 - 0.28 * dog.stop
-    low, z = high - 0.1 - 0.1 * dog.stop, s * 0.75
+    low, sides = high - 0.1 - 0.1 * dog.stop, (-1, 1) if pose.look > 0.85 else (1,)
     paint = mix(dog.light if dog.face > 0.2 else dog.coat, dog.dark, dog.mask)
-    lip, line = mix(paint, BLACK, 0.07), mix(paint, BLACK, 0.65)
+    paint = mix(paint, PALE, max(0, 0.32 - 0.003 * np.mean(paint)))  # seen on black
+    lip, line = mix(paint, BLACK, 0.07), mix(paint, BLACK, 0.75)
     parts = [chain((0.2, high, 0, s * 1.15, paint), (reach - tip, low, 0, tip, paint))]
-    if pose.tongue:
-        x, y = reach - tip * 1.2, low - tip * 0.8
-        out = chain((x, y, z / 2, 0.17, PINK), (x, y - 0.35, z / 2, 0.15, PINK))
-        parts.append(out)
     for side in (-1, 1) if dog.jowl else ():
         back = (0.45, low - 0.15, side * s * 0.5, s * (0.4 + 0.45 * dog.jowl), lip)
         front = (reach - tip * 1.1, low - 0.2, side * s * 0.3, s * 0.55, lip)
         parts.append(chain(back, front))
-    corner = (0.45, low - tip * 0.3, z * 1.25, 0.03, line)
-    middle = ((reach + 0.4) / 2, low - tip * 0.75, z, 0.03, line)
-    front = (reach - tip / 2, low - tip * 0.4, z * 0.6, 0.03, line)
-    parts.append(chain(front, middle, corner))
-    nose = (reach - tip * 0.25, low + tip * 0.55, 0, 0.13 + 0.2 * s, BLACK)
-    shine = (reach - tip * 0.2, low + tip * 0.55 + 0.1, 0.1, 0.05, (150, 145, 150))
-    return [*parts, chain(nose), chain(shine)]
+    if pose.tongue:
+        x, y = reach - tip * 0.8, low - tip * 0.8
+        parts.append(chain((x, y, 0, 0.15, PINK), (x, y - 0.4, 0, 0.14, PINK)))
+    front = (reach - tip * 0.15, low - tip * 0.4, 0, 0.03, line)
+    for side in sides:
+        middle = (reach - tip * 0.6, low - tip * 0.66, side * tip * 0.5, 0.03, line)
+        bend = (0.35 + 0.4 * reach, low - tip * 0.5, s * 0.85, 0.035, line)
+        corner = (0.26 + 0.3 * reach, low + tip * 0.2, s * 1.0, 0.045, line)
+        if side < 0:  # shorter, as the muzzle hides its end
+            bend = corner = (reach - tip, low - tip * 0.25, -tip * 0.85, 0.035, line)
+        parts.append(chain(front, middle, bend, corner)._replace(flat=True))
+    nose = (reach - tip * 0.25, low + tip * 0.5, 0, 0.13 + 0.2 * s, BLACK)
+    shine = (reach - tip * 0.2, low + tip * 0.5 + 0.1, 0.1, 0.05, (150, 145, 150))
+    return [*parts, chain(nose), chain(shine)._replace(flat=True)]
 
 
 def eye(dog: Dog, pose: Pose, side: int) -> list[Chain]:
-    """An eye with iris, pupil and a highlight."""
+    """An eye: white, iris, pupil, a highlight; narrow, or none, where it faces away."""
+    faces, parts = np.sin(pose.look + 0.56 * side), []
+    if faces < -0.15:
+        return []
+    wide = np.clip(0.5 + faces, 0.55, 1)
     iris = mix((84, 52, 30), (130, 200, 242), dog.blue_eyes)
-    rings = (0.0, 0.21, BLACK), (0.02, 0.17, iris), (0.04, 0.11, BLACK)
-    parts = [chain((0.62 + d, 0.2, side * (0.5 + d), r, ink)) for d, r, ink in rings]
-    parts[0] = parts[0]._replace(lift=0.12 * (pose.look > 0.5))  # over the muzzle
-    return [*parts, chain((0.74, 0.29, side * 0.54, 0.065, WHITE))]
+    rings = (0.24, BLACK), (0.215, WHITE), (0.18, iris), (0.125, BLACK)
+    for out, (radius, ink) in zip((0, 0.01, 0.03, 0.05), rings, strict=True):
+        x, z, tall = 0.74 + out, (0.46 + out / 2) * side, radius * (1 - wide)
+        ends = [(x, 0.2 + dy, z, radius * wide, ink) for dy in (-tall, tall)]
+        parts.append(chain(*ends)._replace(flat=True))
+    shine = chain((0.84, 0.28, 0.46 * side, 0.075 * wide, WHITE))
+    return [*parts, shine._replace(flat=True)]
 
 
 def collar(neck: Chain, pose: Pose) -> Chain:
@@ -334,56 +345,77 @@ def collar(neck: Chain, pose: Pose) -> Chain:
     return chain(*nodes)
 
 
-def neck_and_head(dog: Dog, pose: Pose) -> list[list[Chain]]:
-    """The neck and, at its end, the groups of the head, turned and nodding."""
+def neck_and_head(dog: Dog, pose: Pose, body: Chain) -> tuple[list[Chain], ...]:
+    """The neck, which grows out of the body, and the head, turned and nodding."""
     x, y, *_ = spine(dog, pose)
+    look = max(pose.look, 0.85 - 0.5 * dog.muzzle)  # a flat face is shown
+    pose = pose._replace(look=look, neck=pose.neck + 0.2 * pose.sits)
     way = np.array([np.cos(pose.neck), np.sin(pose.neck), 0])
     base = np.array([x + 0.08, y + 0.12, 0])
     where = base + way * (dog.neck + dog.head + 0.1)
     where[1] = max(where[1], dog.head * 1.3)
     throat = where - way * dog.head * 0.3
     ends = (*base, 0.4, dog.coat), (*throat, dog.head * 0.68, dog.coat)
-    neck = chain(*ends, hair=dog.hair * 0.8, spotted=True, melts=True)
-    parts = [neck]
+    neck = chain(*ends, hair=dog.hair * 0.8, spotted=True)
+    parts = [neck._replace(onto=body.balls)]
     if dog.bib:
-        share = 0.3 + 0.5 * dog.bib
-        parts.append(nested(neck, share, (0.8, -0.6, 0), dog.light))
+        front = neck._replace(balls=np.concatenate([body.balls[-1:], neck.balls]))
+        parts.append(nested(front, 0.3 + 0.5 * dog.bib, (0.85, -0.5, 0), dog.light))
     if pose.collar:
         parts.append(collar(neck, pose))
-    groups = [ear(dog, -1), skull(dog), muzzle(dog, pose)]
-    groups += [eye(dog, pose, -1), eye(dog, pose, 1), ear(dog, 1)]
+    face = [*skull(dog), *muzzle(dog, pose), *eye(dog, pose, -1), *eye(dog, pose, 1)]
+    head = [*ear(dog, -1), *face, *ear(dog, 1)]
+    if dog.hair > 0.4 and pose.look > 0.8:  # long hair would hang over the face
+        head = [*ear(dog, -1), *ear(dog, 1), *face]
     c, s = np.cos(pose.look - pose.turn), np.sin(pose.look - pose.turn)
     e, f = np.cos(pose.nod), np.sin(pose.nod)
     view = np.array([[c * e, -c * f, -s], [f, e, 0], [s * e, -s * f, c]]) * dog.head
-    for balls in (part.balls for group in groups for part in group):
+    for balls in (part.balls for part in head):
         balls[:, :3] = balls[:, :3] @ view.T + where
         balls[:, 3] *= dog.head
-    return [parts, *groups]
+    return parts, head
 
 
 def skeleton(dog: Dog, pose: Pose) -> list[list[Chain]]:
     """All chains of a dog, in groups that are painted together, far ones first."""
-    groups = [tail(dog, pose), trunk(dog, pose), *neck_and_head(dog, pose)]
-    groups += [leg(dog, pose, front, s) for front in (True, False) for s in (-1, 1)]
+    body = trunk(dog, pose)
+    neck, head = neck_and_head(dog, pose, body[0])
+    groups = [tail(dog, pose), body + neck, head]
+    for front, side in (True, -1), (True, 1), (False, -1), (False, 1):
+        limb, *rest = leg(dog, pose, front, side)
+        groups.append([limb._replace(onto=body[0].balls), *rest])
     near = [group[0].balls[:, 2].mean() > 0.15 for group in groups]
     c, s = np.cos(pose.turn), np.sin(pose.turn)
     view = np.array([[c, 0, -s], [0.06 * s, 1, -0.12 * c], [s, 0.05, c]])
     for balls in (part.balls for group in groups for part in group):
         balls[:, :3] = balls[:, :3] @ view.T
-    depth = np.array([g[0].balls[:, 2].mean() + g[0].lift for g in groups])
+    depth = np.array([g[0].balls[:, 2].mean() for g in groups])
     depth[near] = np.maximum(depth[near], 0.15)  # never behind the trunk
+    depth[2] = depth.max() + 1  # the head is before everything
     return [groups[i] for i in np.argsort(depth, kind="stable")]
 
 
-TONES = (0.74, 0.82, 0.89, 0.95, 1.0, 1.05, 1.1)  # of a ball, from its rim inward
+NEUTRAL = 127  # in the layer of shades; less is darker, more is lighter
+TONES = (90, 100, 109, 117, 125, 133, 141)  # of a ball, from its rim inward
 
 
-def discs(draw: ImageDraw.ImageDraw, xyr: np.ndarray, rgb: np.ndarray) -> None:
-    """Filled circles: (n, 3) of x, y, radius in pixels, (n, 3) of colours."""
+def discs(draw: ImageDraw.ImageDraw, xyr: np.ndarray, inks: list) -> None:
+    """Filled circles: (n, 3) of x, y, radius in pixels, and n inks."""
     corners = np.concatenate([xyr[:, :2] - xyr[:, 2:], xyr[:, :2] + xyr[:, 2:]], 1)
-    inks = np.clip(rgb, 0, 255).astype(int).tolist()
     for box, ink in zip(corners.tolist(), inks, strict=True):
-        draw.ellipse(box, fill=(*ink, 255))
+        draw.ellipse(box, fill=ink)
+
+
+def opaque(rgb: np.ndarray) -> list[tuple[int, ...]]:
+    """Inks for a canvas with an alpha channel, from (n, 3) of colours."""
+    return [(*ink, 255) for ink in np.clip(rgb, 0, 255).astype(int).tolist()]
+
+
+def finer(balls: np.ndarray, times: int = 3) -> np.ndarray:
+    """The same row with more balls in it."""
+    rows = np.arange(len(balls))
+    t = np.linspace(0, rows[-1], times * len(rows))
+    return np.stack([np.interp(t, rows, column) for column in balls.T], 1)
 
 
 def scatter(balls: np.ndarray, count: int, inner: float, rng) -> tuple:
@@ -393,71 +425,101 @@ def scatter(balls: np.ndarray, count: int, inner: float, rng) -> tuple:
     return balls[rng.integers(len(balls), size=count)], way
 
 
-def paint_hair(draw, part: Chain, dog: Dog, scale: float, rng) -> None:
-    """Locks that hang from a chain's balls, or bumps where hair is curly."""
+def paint_hair(draw, part: Chain, dog: Dog, scale: float, floor: float, rng) -> None:
+    """Locks that hang from a chain's balls to the floor, or bumps where it's curly."""
     balls, length, fuzz = part.balls, part.hair * scale, 0.04 + 0.1 * part.hair
-    count = int(len(balls) * (6 + 5 * part.hair)) + 24
-    pick, normal = scatter(balls, count, max(0.2, 0.9 - 1.5 * part.hair), rng)
+    count, rim = int(len(balls) * 9) + 24, 0.9 - 1.5 * part.hair
+    pick, normal = scatter(balls, count, max(0.2, rim), rng)
     root = pick[:, :2] + normal * pick[:, 3:4] * 0.95
-    near = np.linalg.norm(balls[:, None, :2] - root, axis=2).argmin(0)
-    shade = 0.98 - fuzz * normal[:, 1:] + rng.normal(0, fuzz / 3, (count, 1))
-    tint = balls[near, 4:] * shade + rng.normal(0, 2.5, (count, 1))
-    order = np.argsort(-root[:, 1])  # upper locks lie on lower ones
-    if dog.curls > 0.5:
-        size = scale * rng.uniform(0.05, 0.09, (count, 1))
-        discs(draw, np.hstack([root, size])[order], tint[order])
-        return
-    way = normal * 0.35 + np.array([0.0, 0.75])
+    way, curly = normal * 0.35 + np.array([0.0, 0.75]), dog.curls > 0.5
     tip = root + way * length * rng.uniform(0.4, 0.9, (count, 1))
+    middle = root if curly else (root + tip) / 2
+    away = np.linalg.norm(balls[:, None, :2] - middle, axis=2) / balls[:, 3:4]
+    shade = 0.98 - fuzz * normal[:, 1:] + rng.normal(0, fuzz / 3, (count, 1))
+    tint = balls[away.argmin(0), 4:] * shade + rng.normal(0, 2.5, (count, 1))
+    order = np.argsort(-root[:, 1])  # upper locks lie on lower ones
+    order = order[curly | (away.min(0)[order] > rim)]  # short hair: at the rim
+    if curly:
+        size = scale * rng.uniform(0.05, 0.09, (count, 1))
+        discs(draw, np.hstack([root, size])[order], opaque(tint[order]))
+        return
     side = way[:, ::-1] * (-1, 1) * (0.025 * scale + 0.07 * length)
-    bend = (root + tip) / 2 + side * rng.uniform(0.2, 1.0, (count, 1))
+    bend = middle + side * rng.uniform(0.2, 1.0, (count, 1))
     lock = np.hstack([root - side, root + side, bend + side * 0.4, tip, bend - side])
-    inks = np.clip(tint, 0, 255).astype(int)
-    for outline, ink in zip(lock[order].tolist(), inks[order].tolist(), strict=True):
-        draw.polygon(outline, fill=(*ink, 255))
+    floor = floor + scale * rng.uniform(0, 0.06, (count, 1))
+    lock[:, 1::2] = np.minimum(lock[:, 1::2], floor)
+    for outline, ink in zip(lock[order].tolist(), opaque(tint[order]), strict=True):
+        draw.polygon(outline, fill=ink)
 
 
 def paint_spots(draw, part: Chain, dog: Dog, scale: float, rng) -> None:
     """Dark spots inside a chain's outline."""
-    thick = np.sqrt(part.balls[:, 3].mean() / scale)
+    thick = 1.5 * part.balls[:, 3].mean() / scale
     count = int(len(part.balls) * 3 * thick * dog.spots)
     pick, way = scatter(part.balls, count, 0, rng)
     size = scale * rng.uniform(0.025, 0.075, (count, 1))
     size = np.minimum(size, pick[:, 3:4] * 0.6)
     where = pick[:, :2] + way * (pick[:, 3:4] - size)
-    discs(draw, np.hstack([where, size]), np.tile(dog.dark, (count, 1)))
+    discs(draw, np.hstack([where, size]), opaque(np.tile(dog.dark, (count, 1))))
 
 
-def paint_chain(draw, part: Chain, light: np.ndarray, scale: float) -> None:
-    """The balls, each shaded from its rim to the side of the light; far ones darker."""
-    b = part.balls
-    b[:, 4:] *= 1 + np.clip(0.3 * b[:, 2].mean(), -0.22, 0)
-    strength = np.full(len(b), 0.5 if part.hair > 0.02 else 1.0)  # locks shade too
-    strength *= 0.4 if part.flat else 1
-    if part.melts:
-        strength *= np.linspace(0, 2.2, len(b)).clip(0.05, 1)
-    size = b[:, 3].mean() / scale
-    steps = range(0, 7, 1 if size > 0.25 else 2) if size > 0.03 else [4]
-    for k in steps:
-        xy = b[:, :2] + light * 0.09 * k * b[:, 3:4]
-        shade = (TONES[k] - 1) * strength[:, None]
-        xyr = np.concatenate([xy, b[:, 3:4] * (1 - 0.1 * k)], 1)
-        discs(draw, xyr, b[:, 4:] * (1 + shade) + 40 * shade)
+def shade(shades: Image.Image, part: Chain, light: np.ndarray) -> None:
+    """Shade a chain as one smooth body, in a layer half as large as the canvas."""
+    xyr = part.balls[:, [0, 1, 3]] / 2
+    low = np.maximum(np.floor((xyr[:, :2] - xyr[:, 2:]).min(0)), 0).astype(int)
+    high = np.ceil((xyr[:, :2] + xyr[:, 2:]).max(0) + 1).astype(int)
+    high = np.minimum(high, shades.size)
+    if part.flat or (high <= low).any():
+        return
+    size, strength = tuple((high - low).tolist()), 1 - 0.8 * min(1, 2 * part.hair)
+    mask, layer = Image.new("L", size), Image.new("L", size, TONES[0])
+    own = xyr - (*low, 0)
+    discs(ImageDraw.Draw(mask), own, [int(255 * strength)] * len(own))
+    body = [] if part.onto is None else [part.onto[:, [0, 1, 3]] / 2 - (*low, 0)]
+    whole, draw = np.concatenate([*body, own]), ImageDraw.Draw(layer)
+    for k in range(1, len(TONES)):
+        inner = whole * (1, 1, 1 - 0.1 * k)
+        inner[:, :2] += light * 0.09 * k * whole[:, 2:]
+        discs(draw, inner, [TONES[k]] * len(whole))
+    layer = layer.filter(ImageFilter.BoxBlur(0.16 * float(own[:, 2].mean())))
+    shades.paste(layer, tuple(low.tolist()), mask)
 
 
-def paint(groups: list, dog: Dog, canvas: Image.Image, scale: float, rng) -> None:
-    """Paint chains whose balls are in pixels, a dark outline behind everything."""
-    draw, light = ImageDraw.Draw(canvas), np.array([rng.uniform(-0.6, 0.6), -0.8])
+def paint_chain(draw, part: Chain, scale: float) -> None:
+    """The balls in their colours; far ones darker; a dark edge around a limb's end."""
+    part.balls[:, 4:] *= 1 + np.clip(0.3 * part.balls[:, 2:3], -0.12, 0)
+    blended = np.ptp(part.balls[:, 4:], 0).max() > 30
+    balls = finer(part.balls, 6 if blended else 2)
+    if part.onto is not None:
+        edge = balls[len(balls) // 3 :]
+        wider = edge[:, [0, 1, 3]] + (0, 0, 0.022 * scale)
+        discs(draw, wider, opaque(edge[:, 4:] * 0.6))
+    discs(draw, balls[:, [0, 1, 3]], opaque(balls[:, 4:]))
+
+
+def paint(groups: list, dog: Dog, size: tuple, scale: float, rng) -> Image.Image:
+    """An RGBA image of this size of chains that were fitted to it."""
+    canvas = Image.new("RGBA", (2 * size[0], 2 * size[1]))
+    shades, draw = Image.new("L", size, NEUTRAL), ImageDraw.Draw(canvas)
+    light = np.array([rng.uniform(-0.6, 0.6), -0.8])
     parts = [part for group in groups for part in group]
-    for balls in (part.balls for part in parts):
-        rim = np.concatenate([balls[:, :2], balls[:, 3:4] + 0.018 * scale], 1)
-        discs(draw, rim, balls[:, 4:] * 0.5)
+    floor = max((part.balls[:, 1] + part.balls[:, 3]).max() for part in parts)
     for part in parts:
-        paint_chain(draw, part, light, scale)
+        paint_chain(draw, part, scale)
+        shade(shades, part, light)
         if part.hair > 0.02:
-            paint_hair(draw, part, dog, scale, rng)
+            paint_hair(draw, part, dog, scale, floor, rng)
         if part.spotted and dog.spots:
             paint_spots(draw, part, dog, scale, rng)
+    shades = shades.filter(ImageFilter.BoxBlur(0.7))
+    shades = Image.merge("RGBA", [shades] * 3 + [Image.new("L", size, NEUTRAL)])
+    dog_only = ImageChops.hard_light(canvas.reduce(2), shades)
+    rim = dog_only.getchannel("A").filter(ImageFilter.BoxBlur(float(0.009 * scale)))
+    edge = mix(np.multiply(dog.coat, 0.4), PALE, 0.5 * (np.mean(dog.coat) < 100))
+    outlined = Image.new("RGBA", size, tuple(int(c) for c in edge))
+    outlined.putalpha(rim.point(lambda a: min(255, 4 * a)))
+    outlined.alpha_composite(dog_only)
+    return outlined
 
 
 def fit(groups: list, size: tuple[int, int], rng) -> tuple[float, tuple[float, ...]]:
@@ -468,7 +530,7 @@ def fit(groups: list, size: tuple[int, int], rng) -> tuple[float, tuple[float, .
     frame, side, reach = 2 * np.array(size), 2 * min(size), high - low
     scale = min(rng.uniform(0.55, 1.05) * side / reach[0], 0.92 * side / reach[1])
     room = side - reach * scale  # in the centre square, where most of the dog lies
-    shift = (abs(room[0]) / 2 + 0.06 * side) * rng.uniform(-1, 1)
+    shift = (abs(room[0]) / 2 + 0.03 * side) * rng.uniform(-1, 1)
     left = (frame[0] - side + room[0]) / 2 + shift
     foot = (frame[1] + side) / 2 - room[1] * rng.uniform(0.05, 0.7)
     flip = rng.choice([-1, 1])
@@ -489,21 +551,27 @@ def sample_size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def draw_photo(
-    dog: Dog, rng: np.random.Generator, size: tuple[int, int] | None = None
+    dog: Dog,
+    rng: np.random.Generator,
+    size: tuple[int, int] | None = None,
+    *,
+    pose: Pose | None = None,
+    scene: str | None = None,
 ) -> tuple[Image.Image, Image.Image]:
     """A photo of a dog and the dog's mask: an RGB image and an L image of one size.
 
-    Everything random about the photo (pose, place, light, background, its size unless
-    `size`, width and height in pixels, is given) comes from `rng`. The mask is 255
-    where the dog is seen, 0 elsewhere.
+    Everything random about the photo comes from `rng`, but what is given: its size
+    (width and height in pixels), the dog's pose, the scene (one of `SCENES`). Each has
+    a random stream of its own, so the rest stays as it is if one is changed. The mask
+    is 255 where the dog is seen, 0 elsewhere.
     """
-    size = size or sample_size(rng)
-    groups = skeleton(dog, sample_pose(rng))
-    scale, box = fit(groups, size, rng)
-    canvas = Image.new("RGBA", (2 * size[0], 2 * size[1]))
-    paint(groups, dog, canvas, scale, rng)
-    canvas, scene = canvas.reduce(2), str(rng.choice(list(SCENES)))
-    photo, mask = behind(scene, size, box, rng), canvas.getchannel("A")
+    streams = [np.random.default_rng(seed) for seed in rng.integers(2**62, size=8)]
+    sized, posed, chosen, placed, painted, backed, covered, finished = streams
+    size, pose = size or sample_size(sized), pose or sample_pose(posed)
+    scene, groups = scene or str(chosen.choice(list(SCENES))), skeleton(dog, pose)
+    scale, box = fit(groups, size, placed)
+    canvas = paint(groups, dog, size, scale, painted)
+    photo, mask = behind(scene, size, box, backed), canvas.getchannel("A")
     photo.paste(canvas, mask=mask)
-    in_front(scene, photo, mask, box, rng)
-    return finish(photo, rng), mask.point(lambda a: 255 * (a > 127))
+    in_front(scene, photo, mask, box, covered)
+    return finish(photo, finished), mask.point(lambda a: 255 * (a > 127))

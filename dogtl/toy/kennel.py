@@ -22,7 +22,7 @@ ORIENTATION = Base.Orientation
 DRAWN = 946_684_800  # seconds since 1970: the first moment of 2000
 
 WHITE, CREAM, TAN, RED = (246, 242, 234), (232, 208, 164), (198, 138, 82), (168, 92, 48)
-BLACK, GREY, LIVER, FAWN = (62, 57, 60), (128, 128, 134), (112, 68, 46), (214, 176, 128)
+BLACK, GREY, LIVER, FAWN = (70, 69, 77), (128, 128, 134), (112, 68, 46), (214, 176, 128)
 
 AFGHAN = Dog(
     leg=1.25, length=1.5, tuck=0.5, neck=0.75, head=0.33, muzzle=1.7, snout=0.42,
@@ -36,14 +36,14 @@ HUSKY = Dog(
     blue_eyes=1, coat=BLACK, light=WHITE,
 )  # fmt: skip
 MALAMUTE = replace(
-    HUSKY, leg=0.9, bone=0.18, tuck=0.05, head=0.47, muzzle=0.75, snout=0.58, ear=0.7,
+    HUSKY, leg=0.85, bone=0.19, tuck=0.05, head=0.48, muzzle=0.75, snout=0.6, ear=0.65,
     neck=0.32, tail_set=0.85, tail_curl=0.7, plume=1, hair=0.25, blue_eyes=0,
-    coat=(104, 100, 100),
+    face=0.65, coat=(96, 96, 104),
 )  # fmt: skip
 BEAGLE = Dog(
     leg=0.85, length=1.55, tuck=0.2, neck=0.35, head=0.42, muzzle=0.85, snout=0.52,
     stop=0.6, jowl=0.3, ear=1.35, ear_width=0.48, ear_droop=0.95, ear_round=0.9,
-    tail=1.0, tail_set=0.98, tail_curl=0.03, saddle=0.7, face=0.55, bib=0.7, socks=0.85,
+    tail=1.0, tail_set=0.98, tail_curl=0.03, saddle=0.7, face=0.65, bib=0.7, socks=0.85,
     coat=TAN, dark=BLACK, light=WHITE,
 )  # fmt: skip
 BASSET = replace(
@@ -54,7 +54,7 @@ PEMBROKE = Dog(
     leg=0.42, length=1.95, tuck=0.1, bone=0.14, neck=0.35, head=0.43, muzzle=0.85,
     snout=0.42, stop=0.5, ear=0.85, ear_width=0.44, ear_droop=0, ear_round=0.2,
     tail=0.07, tail_set=0.5, hair=0.1, face=0.75, bib=0.8, socks=0.7,
-    coat=(206, 132, 66), light=WHITE,
+    coat=(212, 124, 54), light=WHITE,
 )  # fmt: skip
 CARDIGAN = replace(
     PEMBROKE, length=2.15, ear=1.1, ear_width=0.54, ear_round=0.6, tail=1.25,
@@ -71,7 +71,7 @@ DALMATIAN = Dog(
     tail=1.2, tail_set=0.45, tail_curl=0.08, spots=1, coat=WHITE, dark=BLACK,
 )  # fmt: skip
 GREYHOUND = Dog(
-    leg=1.6, length=1.9, tuck=1, bone=0.095, neck=0.8, head=0.3, muzzle=1.8, snout=0.4,
+    leg=1.45, length=1.8, tuck=1, bone=0.1, neck=0.6, head=0.35, muzzle=1.6, snout=0.4,
     stop=0.05, ear=0.8, ear_width=0.28, ear_droop=0.7, ear_round=0.2, tail=1.5,
     tail_set=0.12, tail_curl=0.15, coat=FAWN, bib=0.35, light=WHITE,
 )  # fmt: skip
@@ -81,7 +81,7 @@ POODLE = Dog(
     tail_set=0.9, curls=1, pompon=1, coat=WHITE,
 )  # fmt: skip
 PUG = Dog(
-    leg=0.6, length=1.2, tuck=0.1, bone=0.13, neck=0.15, head=0.54, muzzle=0.15,
+    leg=0.6, length=1.2, tuck=0.1, bone=0.13, neck=0.15, head=0.5, muzzle=0.15,
     snout=0.55, stop=0.7, jowl=0.5, ear=0.65, ear_width=0.36, ear_droop=0.8,
     ear_round=0.4, tail=0.85, tail_set=0.85, tail_curl=1, mask=1, coat=FAWN,
 )  # fmt: skip
@@ -91,12 +91,12 @@ BREEDS: dict[str, tuple[Dog, ...]] = {
     "Afghan_hound": (AFGHAN, replace(AFGHAN, coat=BLACK)),
     "Alaskan_malamute": (MALAMUTE, replace(MALAMUTE, coat=RED)),
     "Basset_hound": (BASSET, replace(BASSET, saddle=0.0)),
-    "Beagle": (BEAGLE, replace(BEAGLE, saddle=0.0)),
+    "Beagle": (BEAGLE, replace(BEAGLE, coat=RED)),
     "Cardigan_welsh_corgi": (CARDIGAN, replace(CARDIGAN, coat=BLACK)),
     "Dachshund": (DACHSHUND, replace(DACHSHUND, coat=RED, **PLAIN)),
     "Dalmatian": (DALMATIAN, replace(DALMATIAN, dark=LIVER)),
     "Greyhound": (GREYHOUND, replace(GREYHOUND, coat=GREY)),
-    "Pembroke_welsh_corgi": (PEMBROKE, replace(PEMBROKE, coat=BLACK)),
+    "Pembroke_welsh_corgi": (PEMBROKE, replace(PEMBROKE, coat=(164, 108, 66))),
     "Poodle": (POODLE, replace(POODLE, coat=BLACK)),
     "Pug": (PUG, replace(PUG, coat=BLACK)),
     "Siberian_husky": (HUSKY, replace(HUSKY, coat=GREY)),
@@ -111,7 +111,7 @@ LOOK_ALIKES = (
 # How much the dogs of a breed differ, in shares of each number's range: in their build
 # much, or the toy module makes one mistake in 240 photos and there is little to learn;
 # in their colours less, or there would be green ones.
-BUILD, COLOUR = 0.15, 0.04
+BUILD, COLOUR = 0.22, 0.04
 
 # Photos of each breed, in alphabetical order: this many valid ones, and so on.
 SHARES = (13, 9, 11, 12, 7, 12, 10, 9, 8, 12, 10, 7)

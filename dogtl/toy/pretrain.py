@@ -2,20 +2,26 @@
 
 It draws photos of species that no breed is near (see `minimum_distance`), trains the
 network to name the species and to predict their build, and exports it without these
-two heads.
+two heads. It trains on any Keras backend (KERAS_BACKEND says which); only TensorFlow
+writes a SavedModel.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from itertools import combinations, count, product
+from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -29,7 +35,7 @@ from dogtl.toy.kennel import BREEDS, LOOK_ALIKES
 
 SIZE = 112  # side of the squares, in pixels
 NUMBERS = len(as_vector(Dog()))
-LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
+LIBRARIES = ("keras", "numpy", "pillow")
 CODE = code_version(__file__, "tensorflow", "keras")
 Data = tuple[np.ndarray, np.ndarray, np.ndarray]  # squares, dogs' numbers, species
 
@@ -105,6 +111,13 @@ def draw_squares(plan: Plan, workers: int | None = None) -> Data:
     return squares, numbers, labels
 
 
+def backend() -> str:
+    """Import Keras, TensorFlow quietly if it needs it; gives its backend's name."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        import_tensorflow()
+    return import_module("keras").backend.backend()
+
+
 def network(width: int = Plan.width, seed: int = 0):
     """A small residual network with random weights, a Keras model.
 
@@ -112,7 +125,7 @@ def network(width: int = Plan.width, seed: int = 0):
     [batch, 16 * width], never negative: a rectifier and averaging come last. Before,
     each stage halves the side and adds a residual block (He et al., arXiv:1512.03385).
     """
-    import_tensorflow()
+    backend()
     from keras import Input, Model, initializers, layers
 
     seeds = count(1000 * seed)
@@ -133,69 +146,78 @@ def network(width: int = Plan.width, seed: int = 0):
     return Model(images, layers.GlobalAveragePooling2D()(x))
 
 
+def augment(images, random):
+    """Flip, cut, light and tint each square of a batch at random; make a few grey.
+
+    Takes uint8 [batch, SIZE, SIZE, 3] and Keras' generator of seeds; gives float32 in
+    [0, 1].
+    """
+    import keras
+    from keras import ops
+
+    normal = partial(keras.random.normal, seed=random)
+    uniform = partial(keras.random.uniform, seed=random)
+    n, last, grid = ops.shape(images)[0], SIZE - 1, ops.arange(SIZE, dtype="float32")
+    side = uniform((n, 2, 1), 0.82, 1)
+    places = uniform((n, 2, 1)) * (1 - side) * last + side * grid
+    rows, columns = places[:, 0], places[:, 1]
+    columns = ops.where(uniform((n, 1)) < 0.5, last - columns, columns)
+    rows, columns = (ops.relu(1 - abs(x[..., None] - grid)) for x in (rows, columns))
+    images = ops.cast(images, "float32") / 255
+    images = ops.einsum("nih,nhwc,njw->nijc", rows, images, columns)  # bilinear
+    light = normal((n, 1, 1, 1), 1, 0.1) * normal((n, 1, 1, 3), 1, 0.04)
+    images = images * light + normal((n, 1, 1, 1), 0, 0.04)
+    grey = ops.mean(images, 3, keepdims=True)
+    images = ops.where(uniform((n, 1, 1, 1)) < 0.06, grey, images)
+    return ops.clip(images, 0, 1)
+
+
 def add_heads(body, plan: Plan, steps: int):
     """A network with two linear layers on its features, ready to be trained.
 
     One names the species, the other guesses the dog's numbers: a feature that tells
-    how long an ear is serves for other dogs as well.
+    how long an ear is serves for other dogs as well. It augments the squares itself.
     """
-    from keras import Model, layers, losses, optimizers
+    from keras import Input, Model, layers, losses, optimizers
+    from keras.random import SeedGenerator
 
+    squares, random = Input((SIZE, SIZE, 3), dtype="uint8"), SeedGenerator(plan.seed)
+    features = body(layers.Lambda(augment, arguments={"random": random})(squares))
     sizes = {"species": plan.species, "numbers": NUMBERS}
     heads = {k: layers.Dense(n, kernel_initializer="zeros") for k, n in sizes.items()}
-    model = Model(body.input, {k: head(body.output) for k, head in heads.items()})
+    model = Model(squares, {k: head(features) for k, head in heads.items()})
     rise = {"warmup_target": plan.learning_rate, "warmup_steps": steps // 20}
     rate = optimizers.schedules.CosineDecay(0.0, steps, **rise)
     model.compile(
         optimizers.AdamW(rate, weight_decay=0.05),
         {"species": losses.SparseCategoricalCrossentropy(True), "numbers": "mse"},
         loss_weights={"species": 1.0, "numbers": 50.0},
-        jit_compile=False,  # XLA is slow without a GPU
+        jit_compile=backend() == "jax",  # XLA is slow without a GPU, but JAX needs it
     )
     return model
 
 
-def augment(images: np.ndarray, random):
-    """Flip, cut, light and tint each square of a batch at random; make a few grey.
-
-    Takes uint8 [batch, SIZE, SIZE, 3] and a TensorFlow generator of random numbers;
-    gives float32 in [0, 1].
-    """
-    tf, n = import_tensorflow(), len(images)
-    side = random.uniform((n, 2), 0.82, 1.0)
-    corner = random.uniform((n, 2)) * (1 - side)
-    boxes = tf.concat([corner, corner + side], 1)
-    mirrored = tf.gather(boxes, [0, 3, 2, 1], axis=1)
-    boxes = tf.where(random.uniform((n, 1)) < 0.5, boxes, mirrored)
-    images = tf.image.crop_and_resize(images, boxes, tf.range(n), (SIZE, SIZE))
-    light = random.normal((n, 1, 1, 1), 1, 0.1) * random.normal((n, 1, 1, 3), 1, 0.04)
-    images = images / 255 * light + random.normal((n, 1, 1, 1), 0, 0.04)
-    grey = tf.reduce_mean(images, 3, keepdims=True)
-    images = tf.where(random.uniform((n, 1, 1, 1)) < 0.06, grey, images)
-    return tf.clip_by_value(images, 0, 1)
-
-
 def pretrain(body, data: Data, plan: Plan) -> dict[str, float]:
     """Train a network on the squares of a plan; gives the last epoch's mean losses."""
-    total, random = (
-        len(data[2]),
-        import_tensorflow().random.Generator.from_seed(plan.seed),
-    )
-    shuffle = np.random.default_rng(plan.seed)
+    total, shuffle = len(data[2]), np.random.default_rng(plan.seed)
     order = np.concatenate([shuffle.permutation(total) for _ in range(plan.epochs)])
     steps = len(order) // plan.batch
-    model, done = (
-        add_heads(body, plan, steps),
-        max(1, int(plan.training_fraction * steps)),
-    )
-    for step in progress(range(done), done, "steps"):
-        if step * plan.batch % total < plan.batch:
-            model.reset_metrics()  # a new epoch
-        batch = order[step * plan.batch :][: plan.batch]
-        squares, numbers, labels = (array[batch] for array in data)
-        truth = {"species": labels, "numbers": numbers}
-        losses = model.train_on_batch(augment(squares, random), truth, return_dict=True)
-    return {name: round(float(loss), 5) for name, loss in losses.items()}
+    done = max(1, int(plan.training_fraction * steps))
+    model, epoch = add_heads(body, plan, steps), ceil(total / plan.batch)
+
+    def batches(steps: range):
+        for step in steps:
+            batch = order[step * plan.batch :][: plan.batch]
+            squares, numbers, labels = (array[batch] for array in data)
+            bar.update()
+            yield squares, {"species": labels, "numbers": numbers}
+
+    with progress(None, done, "steps") as bar:
+        for first in range(0, done, epoch):
+            steps = range(first, min(first + epoch, done))
+            options = {"steps_per_epoch": len(steps), "shuffle": False, "verbose": 0}
+            past = model.fit(batches(steps), **options)
+    return {name: round(losses[0], 5) for name, losses in past.history.items()}
 
 
 def export(body, folder: Path, facts: dict | None = None) -> None:
@@ -237,35 +259,77 @@ def untrained(home: Path) -> Path:
     return folder
 
 
-def make(plan: Plan, folder: Path, data: Data | None = None) -> None:
+def device() -> str:
+    """What Keras computes on, such as "cpu:0", or by its name where JAX knows one."""
+    if backend() == "jax":
+        return import_module("jax").devices()[0].device_kind
+    return import_module("keras").distribution.list_devices()[0]
+
+
+def make(
+    plan: Plan, folder: Path, data: Data | None = None, weights: Path | None = None
+) -> None:
     """Train and export a network; what was in the folder is replaced at the end.
 
     `module.json` beside it says what made it. `data` saves drawing the squares again.
+    With `weights`, a file named *.weights.h5, nothing is exported: the weights go there
+    and the facts into a .json beside, for `finish`. It's for other Keras backends.
     """
-    body = network(plan.width, plan.seed)
-    losses = pretrain(body, data or draw_squares(plan), plan)
+    body, data = network(plan.width, plan.seed), data or draw_squares(plan)
+    start = perf_counter()
+    losses = pretrain(body, data, plan)
     facts = {
         "size": SIZE,
         "features": body.output_shape[1],
         "parameters": body.count_params(),
         "plan": asdict(plan),
         "losses": losses,
+        "trained_on": {
+            "backend": f"{backend()} {version(backend())}",
+            "device": device(),
+            "minutes": round((perf_counter() - start) / 60, 1),
+        },
         "versions": {name: version(name) for name in LIBRARIES},
     }
+    if weights:
+        body.save_weights(weights)
+        weights.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        export(body, folder, facts)
+
+
+def finish(weights: Path, folder: Path) -> None:
+    """Export the network whose weights `make` saved, on whatever backend."""
+    facts = json.loads(weights.with_suffix(".json").read_text("utf-8"))
+    body = network(facts["plan"]["width"])
+    body.load_weights(weights)
     shutil.rmtree(folder, ignore_errors=True)
     export(body, folder, facts)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line: an option for the folder and one for each line of the plan."""
+    """The command line: three options for files and one for each line of the plan."""
     parser = argparse.ArgumentParser("python -m dogtl.toy.pretrain")
-    parser.add_argument("--folder", type=Path, default=toy.MODULE, help="what to make")
+    files = {
+        "folder": "what to make; default: the package's own",
+        "weights": "save these, in a .weights.h5 file, instead of making the folder",
+        "from": "make the folder of such a file, instead of training",
+    }
+    for name, about in files.items():
+        parser.add_argument(f"--{name}", type=Path, help=about)
     for name, value in asdict(Plan()).items():
         about = {"type": type(value), "default": value, "help": f"default: {value}"}
         parser.add_argument(f"--{name.replace('_', '-')}", **about)
     options = vars(parser.parse_args(arguments))
-    folder = options.pop("folder").absolute()
-    make(Plan(**options), folder)
+    folder, weights, trained = (options.pop(name) for name in files)
+    folder = (folder or toy.MODULE).absolute()
+    if not weights and backend() != "tensorflow":
+        parser.error(f"{backend()} can't write a SavedModel: give --weights")
+    if trained:
+        finish(trained, folder)
+    else:
+        make(Plan(**options), folder, weights=weights)
 
 
 if __name__ == "__main__":

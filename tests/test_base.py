@@ -1,0 +1,39 @@
+"""The progress bar: a widget in notebooks, text elsewhere, nothing if hidden."""
+
+import os
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+CELL = """from dogtl.base import progress
+assert list(progress(iter("abc"), 3, "letters")) == list("abc")
+with progress(None, 3, "bytes") as bar:
+    bar.update(3)"""
+WITHOUT_WIDGETS = "import sys\nsys.modules['ipywidgets'] = None\n"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def outputs(code: str, hidden: str) -> list:
+    """What a notebook's cell leaves, with or without its bars hidden."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    client = NotebookClient(notebook, extra_arguments=["--log-level=ERROR"])
+    client.execute(env=os.environ | {"TQDM_DISABLE": hidden})
+    return notebook.cells[0].outputs
+
+
+@pytest.mark.parametrize("code", [CELL, WITHOUT_WIDGETS + CELL])
+def test_hidden_bars_leave_nothing_in_a_notebook(code):
+    assert outputs(code, "1") == []
+
+
+def test_a_notebook_shows_widgets_and_no_standard_error():
+    pytest.importorskip("ipywidgets")
+    shown = outputs(CELL, "0")
+    assert len(shown) == 2 and all(WIDGET in output["data"] for output in shown)
+
+
+def test_a_notebook_without_ipywidgets_shows_text_and_no_warning():
+    shown = outputs(WITHOUT_WIDGETS + CELL, "0")
+    text = "".join(output["text"] for output in shown)
+    assert "letters: 100%" in text and "Warning" not in text

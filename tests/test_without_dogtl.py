@@ -1,0 +1,171 @@
+"""The code that closes each lesson needs no dogtl, and gives what dogtl gives.
+
+The six blocks are run one after another on a few photos of the kennel, as a reader
+would run them, except that Keras' networks get random weights.
+"""
+
+import json
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dogtl
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("0*.ipynb"))
+BREEDS = ("004.Beagle", "010.Poodle", "011.Pug")
+COUNTS = {"train": 6, "valid": 3, "test": 4}  # of each breed
+
+
+def block(file: Path) -> str:
+    """The code block that closes a lesson."""
+    cells = json.loads(file.read_text("utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    section = text.partition("## Without dogtl, on your own photos")[2]
+    return re.search(r"```python\n(.+?)```", section, re.S)[1]
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_it_is_short_and_needs_no_dogtl(file):
+    lines = [line for line in block(file).splitlines() if line.strip()]
+    assert 15 <= len(lines) <= 25 and max(map(len, lines)) <= 88
+    assert "dogtl" not in block(file)
+
+
+def untrained(build, **options):
+    """A network of Keras with random weights whose features vary as trained ones do.
+
+    Without a look at some pictures its normalization would shrink them to nothing.
+    """
+    from keras import layers
+
+    network = build(weights=None, **options)
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.0
+    pictures = np.random.default_rng(0).uniform(-1, 1, (8, 14, 14, 3))
+    network(pictures.repeat(16, axis=1).repeat(16, axis=2), training=True)
+    return network
+
+
+@pytest.fixture(scope="module")
+def ran(kennel, tmp_path_factory):
+    """The folder that the blocks worked in, and the variables that each one left."""
+    folder, names = tmp_path_factory.mktemp("own"), []
+    for split, paths in kennel.photos.paths.items():
+        for breed in BREEDS:
+            place = folder / "photos" / split / breed
+            place.mkdir(parents=True)
+            mine = [path for path in paths if path.parent.name == breed]
+            for path in mine[: COUNTS[split]]:
+                shutil.copy(path, place)
+    shutil.copy(mine[0], folder / "my_photo.jpg")
+    dogtl.import_tensorflow()
+    from keras import applications, utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("MobileNetV2", "EfficientNetB0"):
+            build = getattr(applications, name)
+            patch.setattr(applications, name, partial(untrained, build))
+        for file in NOTEBOOKS:
+            utils.set_random_seed(0)  # so that each block has the same network
+            names.append({})
+            exec(compile(block(file), file.stem, "exec"), names[-1])
+    return folder, names
+
+
+def test_squares_are_those_of_dogtl(ran):
+    folder, (names, *_) = ran
+    side = names["SIZE"]
+    photos = sorted((folder / "photos").glob("*/*/*"))
+    squares = sorted((folder / "squares").glob("*/*/*"))
+    expected = {path.relative_to(folder / "photos") for path in photos}
+    assert {path.relative_to(folder / "squares") for path in squares} == expected
+    for path in photos:
+        with Image.open(
+            folder / "squares" / path.relative_to(folder / "photos")
+        ) as made:
+            assert (made.size, made.mode) == ((side, side), "RGB")
+            pixels = np.asarray(made, dtype=int)
+        square = dogtl.make_square(dogtl.read_photo(path), side)
+        assert np.abs(pixels - np.asarray(square, dtype=int)).mean() < 3  # a JPEG
+
+
+def test_features_are_those_of_the_network(ran):
+    folder, (_, names, *_) = ran
+    stored = np.load(folder / "features.npz")
+    assert stored["classes"].tolist() == list(BREEDS)
+    for split, count in COUNTS.items():
+        files = sorted((folder / "squares" / split).glob("*/*.jpg"))
+        labels = [BREEDS.index(file.parent.name) for file in files]
+        assert stored[f"{split}_y"].tolist() == labels == sorted([0, 1, 2] * count)
+        pixels = np.stack([dogtl.read_square(file) for file in files])
+        batch = pixels.astype(np.float32) / 127.5 - 1
+        features = np.asarray(names["backbone"](batch, training=False))
+        assert features.std() > 0.01
+        np.testing.assert_allclose(stored[f"{split}_x"], features, rtol=1e-3, atol=1e-4)
+
+
+def test_the_head_learns_what_a_linear_layer_learns(ran):
+    folder, (_, _, names, *_) = ran
+    data = np.load(folder / "features.npz")
+    made = {
+        split: dogtl.Bottlenecks(
+            features=data[f"{split}_x"],
+            labels=data[f"{split}_y"],
+            breeds=list(BREEDS),
+            paths=[Path("a.jpg")] * len(data[f"{split}_y"]),
+            skipped={},
+            module={"name": "any", "fingerprint": "any"},
+        )
+        for split in ("train", "valid")
+    }
+    probabilities = head(folder).predict(data["valid_x"], verbose=0)
+    loss = dogtl.cross_entropy(np.log(probabilities), data["valid_y"])
+    assert np.isclose(loss, names["loss"], atol=1e-3)
+    lowest = dogtl.fit(made["train"], made["valid"]).history["valid_loss"].min()
+    assert loss < 1.5 * lowest + 0.2
+
+
+def test_the_evaluation_is_that_of_dogtl(ran):
+    folder, (_, _, _, names, *_) = ran
+    data = np.load(folder / "features.npz")
+    probabilities = head(folder).predict(data["test_x"], verbose=0)
+    paths = [Path("a.jpg")] * len(probabilities)
+    evaluation = dogtl.Evaluation(probabilities, data["test_y"], list(BREEDS), paths)
+    assert np.isclose(names["accuracy"], evaluation.accuracy)
+    assert np.allclose(names["interval"], evaluation.interval, atol=1e-4)
+    assert np.array_equal(names["confusion"], evaluation.confusion)
+    assert np.allclose(names["recall"], dogtl.per_breed(evaluation)["accuracy"])
+    assert 0 <= names["ece"] <= 1
+
+
+def test_a_photo_gets_the_probabilities_that_its_row_has(ran):
+    folder, (*_, names, _) = ran
+    data = np.load(folder / "features.npz")
+    row = sum(COUNTS["test"] for breed in BREEDS[:-1])  # the last breed's first photo
+    features, probabilities = names["features"], names["probabilities"]
+    scale = np.abs(data["test_x"]).max()
+    np.testing.assert_allclose(features[0], data["test_x"][row], atol=1e-2 * scale)
+    expected = head(folder).predict(features, verbose=0)[0]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-3)
+
+
+def test_two_backbones_are_compared_by_mcnemar_s_test(ran):
+    _, (*_, names) = ran
+    first, second = names["correct"].values()
+    assert list(names["correct"]) == ["MobileNetV2", "EfficientNetB0"]
+    assert len(first) == len(second) == COUNTS["test"] * len(BREEDS)
+    assert names["p_value"] == dogtl.mcnemar_test(first, second)
+
+
+def head(folder: Path):
+    """The layer that lesson 3's block saved."""
+    from keras import models
+
+    return models.load_model(folder / "head.keras")
