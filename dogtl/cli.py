@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dogtl
-from dogtl import cluster, linear, store
+from dogtl import cluster, exports, linear, store
 from dogtl.base import DogtlError, choose, is_word, log, slug, why
 
 COMMANDS = {
@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "Train the linear layer on the bottlenecks.",
     "evaluate": "Evaluate the linear layer on the held-out test photos.",
     "run": "Do everything: squares, bottlenecks, linear layer, evaluation and figures.",
+    "export": "Write module and linear layer as one model that TensorFlow loads alone.",
     "predict": "Predict the breeds of photos, with the layer that train or run left.",
 }
 EPILOG = """The steps first do the earlier ones that aren't done; predict needs a layer
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="dogtl: %(message)s", stream=sys.stderr, force=True)
     log.setLevel(logging.INFO)
-    options.home = store.find_home(options.home)
+    if not options.model:  # which needs no home
+        options.home = store.find_home(options.home)
     try:
         if options.command == "predict":
             return _predict(options)
@@ -63,13 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = "Name the breed in a photo by transfer learning."
     parser = argparse.ArgumentParser(prog="dogtl", description=about, epilog=EPILOG)
-    parser.set_defaults(json=False, cluster=None)
+    parser.set_defaults(json=False, cluster=None, model=None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, text in COMMANDS.items():
         texts = {"help": text, "description": text, "epilog": EPILOG}
         add = commands.add_parser(command, **texts).add_argument
         if command == "predict":
             add("photo", nargs="+", metavar="PHOTO", help="a photo's file")
+            add("--model", metavar="FOLDER", help="use what dogtl export wrote there")
+        if command == "export":
+            add("folder", metavar="FOLDER", help="the folder to write")
+            add("--tflite", action="store_true", help="write model.tflite too")
         if command in ("evaluate", "predict"):
             add("--json", action="store_true", help="print JSON")
         add("--photos", help="kennel, dogs or a folder (kennel)")
@@ -89,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 def _steps(options: argparse.Namespace, client=None) -> Iterator[tuple[str, str]]:
     """Do one step after another; yield its command, and what to print."""
     home = options.home
+    if options.command == "export":
+        exports.check_folder(options.folder)  # rather than after hours
     module = dogtl.load_module(options.module, options.size, home)
     photos = dogtl.load_photos(options.photos, home)
     yield "fetch", f"{photos}\n  in {photos.folder}\n{module}\n  in {module.folder}"
@@ -107,6 +115,10 @@ def _steps(options: argparse.Namespace, client=None) -> Iterator[tuple[str, str]
     summary = _summary(evaluation, squares, module)
     text = json.dumps(summary, indent=2) if options.json else _report(evaluation)
     yield "evaluate", text
+    if options.command == "export":
+        made_of = (evaluation, options.tflite, Path(squares.name).name)
+        folder = dogtl.export(layer, module, options.folder, *made_of)
+        yield "export", f"model in {folder}"
     figures = home / "figures" / _layer_file(options).stem
     yield "run", f"figures in {_draw(squares, layer, evaluation, figures)}"
 
@@ -165,15 +177,7 @@ def _draw(squares, layer, evaluation: dogtl.Evaluation, folder: Path) -> Path:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    file = _layer_file(options)
-    layer = linear.read_layer(file)
-    if layer is None:
-        there = ", ".join(sorted(other.stem for other in file.parent.glob("*.npz")))
-        raise DogtlError(
-            f"there is no trained layer {file.stem}: run dogtl train with the same"
-            f" options first (there are: {there or 'none'})"
-        )
-    module = dogtl.load_module(options.module, options.size, options.home)
+    layer, module = _load_trained(options)
     results = dogtl.predict(layer, module, options.photo)
     if options.json:
         print(json.dumps(results, indent=2))
@@ -185,6 +189,22 @@ def _predict(options: argparse.Namespace) -> int:
             for one in result["predictions"]:
                 print(f"  {one['probability']:6.1%}  {one['breed']}")
     return int(any("error" in result for result in results))
+
+
+def _load_trained(options: argparse.Namespace) -> tuple:
+    """Return layer and module; an exported model is both."""
+    if options.model:
+        model = dogtl.load_model(options.model)
+        return model, model
+    file = _layer_file(options)
+    layer = linear.read_layer(file)
+    if layer is None:
+        there = ", ".join(sorted(other.stem for other in file.parent.glob("*.npz")))
+        raise DogtlError(
+            f"there is no trained layer {file.stem}: run dogtl train with the same"
+            f" options first (there are: {there or 'none'})"
+        )
+    return layer, dogtl.load_module(options.module, options.size, options.home)
 
 
 def _layer_file(options: argparse.Namespace) -> Path:
