@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         if command in ("evaluate", "predict"):
             add("--json", action="store_true", help="print JSON")
         add("--photos", help="kennel, dogs or a folder (kennel)")
-        add("--module", help="a known word, a folder or a handle (toy)")
+        add("--module", help="a known word, a folder, a .keras file or a handle (toy)")
         add("--size", type=int, help="the squares' side in pixels")
         add("--home", type=Path, help="where generated files go (data/)")
         if command not in ("fetch", "predict"):

@@ -184,8 +184,9 @@ def _read_facts(folder: Path) -> dict:
     """Return what an export's `model.json` holds; nothing if it's no export."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         facts = json.loads((folder / "model.json").read_bytes())
-        named = bool(facts["labels"]) and {type(x) for x in facts["labels"]} == {str}
-        if facts["made_by"] == MADE_BY and named and 0 < facts["size"] <= MAX_SIZE:
+        labels = facts["labels"]
+        named = type(labels) is list and {type(label) for label in labels} == {str}
+        if named and facts["made_by"] == MADE_BY and 0 < facts["size"] <= MAX_SIZE:
             return facts
     return {}
 
@@ -194,7 +195,7 @@ def _facts(
     layer: LinearLayer, module: Module, evaluation: Evaluation | None, photos
 ) -> dict:
     """Return what `model.json` says; no path of this machine is in it."""
-    source, licence = _source(module)
+    source, licence = _source(module.name)
     versions = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):  # dogtl itself needn't be installed
@@ -221,19 +222,17 @@ def _facts(
     }
 
 
-def _source(module: Module) -> tuple[str, str]:
+def _source(name: str) -> tuple[str, str]:
     """Return where a module comes from, and its licence or where to look for it."""
-    place, _ = MODULES.get(module.name, (module.name, None))
-    if module.name in MODULES and "://" not in place:
-        return "dogtl's own", "MIT"
+    place, _ = MODULES.get(name, (name, None))
     if "://" in place:
         return place, "see that page"
-    if place.startswith(KERAS):
-        return (
-            f"keras.applications.{place.removeprefix(KERAS)}",
-            "see https://keras.io/api/applications and the paper named there",
-        )
-    return f"a file or folder called {module.label}", "unknown: look where you got it"
+    if name in MODULES:
+        return "dogtl itself", "MIT"
+    if name.startswith(KERAS):
+        where = "https://keras.io/api/applications"
+        return f"keras.applications.{name.removeprefix(KERAS)}", f"see {where}"
+    return "a file or folder of that name", "unknown: look where you got it"
 
 
 def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool):
