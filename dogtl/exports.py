@@ -163,9 +163,10 @@ def load_model(folder: str | Path) -> Model:
         )
     breeds, size = facts["labels"], facts["size"]
     fingerprint = f"{modules._fingerprint(folder)}-{size}"
-    costs = (facts.get("n_parameters", 0), facts.get("multiply_adds", 0))
-    sizes = (size, len(breeds), *costs)
-    return Model(str(folder), folder, *sizes, fingerprint, breeds, facts)
+    network = facts.get("module", {})
+    costs = (network.get(name, 0) for name in ("n_parameters", "multiply_adds"))
+    about = (size, len(breeds), *costs, fingerprint, breeds, facts)
+    return Model(str(folder), folder, *about)
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -213,11 +214,9 @@ def _facts(
             "fingerprint": module.fingerprint,
             "source": source,
             "licence": licence,
+            "n_parameters": module.n_parameters,
+            "multiply_adds": module.multiply_adds,
         },
-        "n_parameters": module.n_parameters + layer.kernel.size + layer.bias.size,
-        "multiply_adds": module.multiply_adds
-        and module.multiply_adds + layer.kernel.size,
-        "l2": float(layer.l2),
         "versions": versions,
     }
 

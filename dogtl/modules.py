@@ -295,9 +295,8 @@ def _find_folder(name: str, handle: str, home: Path, asked: int | None) -> Path:
             f"there is no module called {name!r}: choose {', '.join(MODULES)}, a folder"
             " (a path holds a /), a .keras file or a handle"
         )
-    if handle.startswith(KERAS) or (
-        handle.endswith(".keras") and Path(handle).is_file()
-    ):
+    is_file = handle.endswith(".keras") and os.path.isfile(handle)
+    if is_file or handle.startswith(KERAS):
         return _convert_keras(handle, home, asked)
     if name == "toy_random":
         return toy.pretrain.untrained(home)
@@ -333,8 +332,8 @@ def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
     except DogtlError:
         raise
     except Exception as error:  # Keras raises a dozen kinds, with long texts
-        network = isinstance(error.__context__, OSError)
-        reason = why(error.__context__ if network else error).partition(". ")[0]
+        failed = isinstance(error.__context__, OSError)  # to fetch the weights
+        reason = why(error.__context__ if failed else error).partition(". ")[0]
         raise DogtlError(
             f"{handle} can't be used as a module ({reason}): {KERAS_ADVICE[given]}"
         ) from error
@@ -374,7 +373,7 @@ def _fingerprint(folder: Path) -> str:
     Keras' brings its hash along.
     """
     facts = folder / "module.json"
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, TypeError, KeyError):
         return json.loads(facts.read_bytes())["keras_content"]
     files = sorted(file for file in folder.rglob("[!.]*") if file.is_file())
     names = [file.relative_to(folder).as_posix() for file in files]
