@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dogtl
-from dogtl import cluster, linear, prediction, store
+from dogtl import cluster, exports, linear, prediction, store
 from dogtl.base import DogtlError, choose, is_word, log, slug, why
 
 COMMANDS = {
@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "Train the linear layer on the bottlenecks.",
     "evaluate": "Evaluate the linear layer on the held-out test photos.",
     "run": "Do everything: squares, bottlenecks, linear layer, evaluation and figures.",
+    "export": "Write module and linear layer as one model that TensorFlow loads alone.",
     "predict": "Predict the breeds of photos, with the layer that train or run left.",
 }
 EPILOG = """The steps first do the earlier ones that aren't done; predict needs a layer
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="dogtl: %(message)s", stream=sys.stderr, force=True)
     log.setLevel(logging.INFO)
-    options.home = store.find_home(options.home)
+    if not options.model:  # which needs no home
+        options.home = store.find_home(options.home)
     try:
         if options.command == "predict":
             return _predict(options)
@@ -64,21 +66,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = "Name the breed in a photo by transfer learning."
     parser = argparse.ArgumentParser(prog="dogtl", description=about, epilog=EPILOG)
-    parser.set_defaults(json=False, cluster=None, splits=None)
+    parser.set_defaults(json=False, cluster=None, splits=None, model=None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, text in COMMANDS.items():
         texts = {"help": text, "description": text, "epilog": EPILOG}
         add = commands.add_parser(command, **texts).add_argument
         if command == "predict":
             add("photo", nargs="+", metavar="PHOTO", help="a file, or a folder of them")
+            add("--model", metavar="FOLDER", help="use what dogtl export wrote there")
             add("--top", type=int, default=5, metavar="N", help="breeds to name (5)")
             add("--csv", type=Path, metavar="FILE", help="write a row a photo there")
         if command == "fetch":
             add("--splits", type=Path, metavar="FILE", help="list the photos in a CSV")
+        if command == "export":
+            add("folder", metavar="FOLDER", help="the folder to write")
+            add("--tflite", action="store_true", help="write model.tflite too")
         if command in ("evaluate", "predict"):
             add("--json", action="store_true", help="print JSON")
         add("--photos", help="kennel, dogs, a folder or a CSV (kennel)")
-        add("--module", help="a known word, a folder or a handle (toy)")
+        add("--module", help="a known word, a folder, a .keras file or a handle (toy)")
         add("--size", type=int, help="the squares' side in pixels")
         add("--home", type=Path, help="where generated files go (data/)")
         if command not in ("fetch", "predict"):
@@ -92,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
 def _steps(options: argparse.Namespace, client=None) -> Iterator[tuple[str, str]]:
     """Do one step after another; yield its command, and what to print."""
     home = options.home
+    if options.command == "export":
+        exports.check_folder(options.folder)  # rather than after hours
     module = dogtl.load_module(options.module, options.size, home)
     photos = dogtl.load_photos(options.photos, home)
     if options.splits:
@@ -112,6 +120,10 @@ def _steps(options: argparse.Namespace, client=None) -> Iterator[tuple[str, str]
     summary = _summary(evaluation, squares, module)
     text = json.dumps(summary, indent=2) if options.json else _report(evaluation)
     yield "evaluate", text
+    if options.command == "export":
+        made_of = (evaluation, options.tflite, Path(squares.name).name)
+        folder = dogtl.export(layer, module, options.folder, *made_of)
+        yield "export", f"model in {folder}"
     figures = home / "figures" / _layer_file(options).stem
     yield "run", f"figures in {_draw(squares, layer, evaluation, figures)}"
 
@@ -168,16 +180,7 @@ def _draw(squares, layer, evaluation: dogtl.Evaluation, folder: Path) -> Path:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    file = _layer_file(options)
-    layer = linear.read_layer(file)
-    if layer is None:
-        there = ", ".join(sorted(other.stem for other in file.parent.glob("*.npz")))
-        raise DogtlError(
-            f"there is no trained layer {file.stem}: run dogtl train with the same"
-            f" options first (there are: {there or 'none'})"
-        )
-    module = dogtl.load_module(options.module, options.size, options.home)
-    log.info("layer %s", file)
+    layer, module = _load_trained(options)
     results = prediction.predict_each(layer, module, options.photo, options.top)
     if options.csv:
         results = _write_rows(results, options.csv, min(options.top, len(layer.breeds)))
@@ -213,6 +216,23 @@ def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]
             cells = best or [""] * len(names)
             rows.writerow([result["photo"], *cells, result.get("error", "")])
             yield result
+
+
+def _load_trained(options: argparse.Namespace) -> tuple:
+    """Return layer and module; an exported model is both."""
+    if options.model:
+        model = dogtl.load_model(options.model)
+        return model, model
+    file = _layer_file(options)
+    layer = linear.read_layer(file)
+    if layer is None:
+        there = ", ".join(sorted(other.stem for other in file.parent.glob("*.npz")))
+        raise DogtlError(
+            f"there is no trained layer {file.stem}: run dogtl train with the same"
+            f" options first (there are: {there or 'none'})"
+        )
+    log.info("layer %s", file)
+    return layer, dogtl.load_module(options.module, options.size, options.home)
 
 
 def choice_name(photos=None, module=None, size=None) -> str:

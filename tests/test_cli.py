@@ -609,3 +609,29 @@ def test_killed_at_every_step_it_goes_on(alone, ready, few, home):
     process = python(RUN, layer_of(ready), 999, few, home)
     assert process.communicate(timeout=300) and process.returncode == 0
     assert files_of(home) == alone
+
+
+def test_export_and_predict_with_the_model_alone(
+    cli, options, few, finished, tmp_path, monkeypatch
+):
+    photos = sorted((few / "test").rglob("*.jpg"))[:2]
+    code, out, err = cli("export", *options, "model")
+    assert code == 0 and messages(err) == NOTHING
+    assert out.endswith(f"]\nmodel in {tmp_path / 'model'}\n")  # no figures
+    facts = json.loads(Path("model", "model.json").read_text("utf-8"))
+    assert facts["photos"] == few.name and facts["n_photos"] == 5
+    expected = json.loads(cli("predict", *options, "--json", *photos)[1])
+    before = times_of(finished)
+    for folder in (few, few / "nothing" / "..", layer_of(finished)):
+        code, out, err = cli("export", *options, folder)
+        assert code == 1 and not out and "give another folder" in err
+    assert times_of(finished) == before
+    monkeypatch.setenv("DOGTL_HOME", "nowhere")
+    code, out, err = cli("predict", "--model", "model", "--json", *photos, "no.jpg")
+    assert code == 1 and messages(err) == ["no.jpg: No such file or directory"]
+    assert not Path("nowhere").exists()
+    for result, one in zip(json.loads(out), expected, strict=False):
+        assert result["photo"] == one["photo"]
+        assert result["predictions"][0]["breed"] == one["predictions"][0]["breed"]
+    code, out, err = cli("predict", "--model", few, photos[0])
+    assert code == 1 and not out and "holds no model" in err
