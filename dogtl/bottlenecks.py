@@ -208,14 +208,11 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
 
 def _say_if_strange(squares: Squares, module: Module) -> None:
     """Log that a toy is to see photos, or a real module the kennel's drawings."""
-    drawn = toy.KENNEL in squares.paths["train"][0].parts
-    name, is_toy = module.label, module.name.startswith("toy")
-    if is_toy and not drawn:
-        use = "use --module mobilenet_v2, or a folder"
-        log.warning("the %s module knows drawings only: %s", name, use)
-    if drawn and not is_toy:
-        use = "use --module toy, or --photos with photos of your own"
-        log.warning("the kennel is drawn, and %s knows photos: %s", name, use)
+    drawn = toy.KENNEL in next(iter(squares.paths.values()))[0].parts
+    toys = "the %s module knows drawings only: use --module mobilenet_v2, or a folder"
+    real = "the kennel is drawn, and %s knows photos: use --module toy, or your photos"
+    if drawn != (is_toy := module.name.startswith("toy")):
+        log.warning(toys if is_toy else real, module.label)
 
 
 def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarray]:

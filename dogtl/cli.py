@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DogtlError as error:
         log.error("%s", error)
     except OSError as error:
-        log.error("%s: %s", error.filename or "output", why(error))
+        log.error("%s: %s", error.filename or "the output", why(error))
     except KeyboardInterrupt:
         log.error("stopped; the same command continues from here")
         return 130
@@ -210,10 +210,8 @@ def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]
         rows = csv.writer(out)
         rows.writerow(["photo", *names, "error"])
         for result in results:
-            best = [
-                cell for one in result.get("predictions", []) for cell in one.values()
-            ]
-            cells = best or [""] * len(names)
+            best = result.get("predictions", [dict.fromkeys("bp", "")] * top)
+            cells = [cell for one in best for cell in one.values()]
             rows.writerow([result["photo"], *cells, result.get("error", "")])
             yield result
 

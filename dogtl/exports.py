@@ -9,7 +9,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
@@ -24,7 +24,7 @@ from dogtl.modules import MAX_SIZE, MODULES, Module, import_tensorflow
 CARD = Path(__file__).with_name("model_card.md")
 FILES = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 FILES |= {"model.json", "README.md", "model.tflite"}
-MADE_BY, LIBRARIES = "dogtl export", ("dogtl", "tensorflow", "keras", "numpy", "pillow")
+MADE_BY, LIBRARIES = "dogtl export", ("tensorflow", "keras", "numpy", "pillow")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,11 +48,6 @@ class Model(Module):
     def predict(self, photos, top: int = 5) -> list[dict]:
         """Predict the breeds of photos; takes and returns what `dogtl.predict` does."""
         return prediction.predict(self, self, photos, top)
-
-    @property
-    def module(self) -> dict[str, str]:
-        """What a layer says of its module."""
-        return {"name": self.name, "fingerprint": self.fingerprint}
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return the features as they are."""
@@ -158,15 +153,11 @@ def load_model(folder: str | Path) -> Model:
     folder = Path(os.path.realpath(os.path.expanduser(folder)))
     facts = _read_facts(folder)
     if not facts:
-        raise DogtlError(
-            f"{folder} holds no model: give a folder that dogtl export wrote"
-        )
+        raise DogtlError(f"{folder} holds no model: give one that dogtl export wrote")
     breeds, size = facts["labels"], facts["size"]
-    fingerprint = f"{modules._fingerprint(folder)}-{size}"
-    network = facts.get("module", {})
-    costs = (network.get(name, 0) for name in ("n_parameters", "multiply_adds"))
-    about = (size, len(breeds), *costs, fingerprint, breeds, facts)
-    return Model(str(folder), folder, *about)
+    costs = [facts["module"].get(name, 0) for name in ("n_parameters", "multiply_adds")]
+    about = (size, len(breeds), *costs, f"{modules._fingerprint(folder)}-{size}")
+    return Model(str(folder), folder, *about, breeds, facts)
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -175,8 +166,7 @@ def check_folder(folder: str | Path) -> Path:
     names = set(os.listdir(folder)) if folder.is_dir() else {"a file"}
     if folder.exists() and names and not (names <= FILES and _read_facts(folder)):
         raise DogtlError(
-            f"{folder} exists and isn't just an export, so it stays as it is: give"
-            " another folder"
+            f"{folder} exists and isn't just an export: give another folder"
         )
     return folder
 
@@ -185,9 +175,9 @@ def _read_facts(folder: Path) -> dict:
     """Return what an export's `model.json` holds; nothing if it's no export."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         facts = json.loads((folder / "model.json").read_bytes())
-        labels = facts["labels"]
+        labels, kind = facts["labels"], (facts["made_by"], type(facts["module"]))
         named = type(labels) is list and {type(label) for label in labels} == {str}
-        if named and facts["made_by"] == MADE_BY and 0 < facts["size"] <= MAX_SIZE:
+        if named and kind == (MADE_BY, dict) and 0 < facts["size"] <= MAX_SIZE:
             return facts
     return {}
 
@@ -197,10 +187,6 @@ def _facts(
 ) -> dict:
     """Return what `model.json` says; no path of this machine is in it."""
     source, licence = _source(module.name)
-    versions = {}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):  # dogtl itself needn't be installed
-            versions[name] = version(name)
     return {
         "made_by": MADE_BY,
         "labels": list(layer.breeds),
@@ -217,7 +203,7 @@ def _facts(
             "n_parameters": module.n_parameters,
             "multiply_adds": module.multiply_adds,
         },
-        "versions": versions,
+        "versions": {name: version(name) for name in LIBRARIES},
     }
 
 
@@ -229,8 +215,8 @@ def _source(name: str) -> tuple[str, str]:
     if name in MODULES:
         return "dogtl itself", "MIT"
     if name.startswith(KERAS):
-        where = "https://keras.io/api/applications"
-        return f"keras.applications.{name.removeprefix(KERAS)}", f"see {where}"
+        place = f"keras.applications.{name.removeprefix(KERAS)}"
+        return place, "see https://keras.io/api/applications"
     return "a file or folder of that name", "unknown: look where you got it"
 
 
@@ -248,14 +234,11 @@ def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool
         features = tf.cast(model.network(squares), tf.float32)
         return tf.nn.softmax(features @ model.kernel + model.bias)
 
-    @tf.function(input_signature=takes, autograph=False)
-    def signature(squares):
-        return {"probabilities": probabilities(squares)}
-
-    model.__call__ = probabilities
+    model.__call__, plain = probabilities, {"autograph": False}
+    served = tf.function(lambda s: {"probabilities": probabilities(s)}, takes, **plain)
     try:
         with modules._quiet():
-            tf.saved_model.save(model, str(folder), signature)
+            tf.saved_model.save(model, str(folder), served)
             if tflite:
                 converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
                 (folder / "model.tflite").write_bytes(converter.convert())

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -310,16 +309,20 @@ def _find_folder(name: str, handle: str, home: Path, asked: int | None) -> Path:
 def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
     """Return the folder of a network of Keras as a SavedModel; made at first use."""
     given = not handle.startswith(KERAS)
-    what = [store.fingerprint_file(handle)] if given else [handle, asked]
+    what = [store.fingerprint_file(Path(handle))] if given else [handle, asked]
     key = store.fingerprint(CODE, toy.pretrain.CODE, version("keras"), what)
     folder = home / "modules" / f"{slug(Path(handle).name)}-{key}"
     if folder.exists():
         return folder
     import_tensorflow()
+    import keras
+
+    safe = {"compile": False, "safe_mode": True}  # nothing in a file may run
     log.info("%s: reading it, or fetching its weights, with Keras", handle)
     try:
         with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
-            network = _read_keras(handle) if given else _build_keras(handle, asked)
+            read = keras.saving.load_model
+            network = read(handle, **safe) if given else _build_keras(handle, asked)
             weights = store.fingerprint(*network.get_weights())
             content = store.fingerprint(version("keras"), what[0], weights)
             toy.pretrain.export(network, folder, {"keras_content": content})
@@ -332,15 +335,6 @@ def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
             f"{handle} can't be used as a module ({reason}): {KERAS_ADVICE[given]}"
         ) from error
     return folder
-
-
-def _read_keras(file: str):
-    """Read a model file of Keras; one that could run code is refused."""
-    import keras
-
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it isn't a zip, as Keras 3 writes them")
-    return keras.saving.load_model(file, compile=False, safe_mode=True)
 
 
 def _build_keras(handle: str, asked: int | None):

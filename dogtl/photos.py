@@ -9,7 +9,6 @@ import csv
 import errno
 import io
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -120,10 +119,8 @@ def load_photos(photos: str | Path | None = None, home: Path | None = None) -> P
     elif name == "dogs":
         source = _fetch_dogs(home)
     else:
-        raise DogtlError(
-            f"{name!r} isn't known: choose kennel, dogs, a folder (./{name}) or a CSV"
-            " file"
-        )
+        known = "choose kennel, dogs or a path"
+        raise DogtlError(f"{name!r} isn't known: {known} (./{name})")
     return _list_photos(source, name, home)
 
 
@@ -234,9 +231,8 @@ def _fetch_dogs(home: Path) -> Path:
         source = os.path.abspath(source)  # mine.zip is no word, but a path
     if os.path.isdir(source):
         return Path(source)
-    facts = os.stat(source) if os.path.isfile(source) else None
-    stamp = [facts.st_size, facts.st_mtime_ns] if facts else []
-    name = "dogs" if source == DOGS else f"dogs-{store.fingerprint(source, stamp)}"
+    stamp = store.stamp(source, home)
+    name = "dogs" if source == DOGS else f"dogs-{store.fingerprint(stamp)}"
     return download.fetch_folder(source, home / "photos" / name)
 
 
@@ -274,13 +270,11 @@ def _list_photos(source: Path, name: str, home: Path) -> Photos:
 def _list_folder(folder: Path) -> tuple[dict[str, dict], dict[str, list]]:
     """Return the photos of each split that a folder has, and its strays."""
     places = {name: folder / name for name in NAMES if (folder / name).is_dir()}
-    if not places and folder.is_dir():  # breed / file
-        places = {"train": folder}
-    if "train" not in places:
-        lost = folder / "train" if folder.is_dir() else folder
-        raise DogtlError(f"there is no {lost}: {LAYOUTS}")
+    train = folder / "train" if places else folder  # else it's breed / file
+    if not train.is_dir():
+        raise DogtlError(f"there is no {train}: {LAYOUTS}")
     listed, strays = {}, {}
-    for name, place in places.items():
+    for name, place in (places or {"train": train}).items():
         if NAMES[name] in listed:
             raise DogtlError(f"{place} is one {NAMES[name]} too many: {LAYOUTS}")
         listed[NAMES[name]], strays[NAMES[name]] = _list_breeds(place)
@@ -292,13 +286,12 @@ def _list_breeds(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     breeds: dict[str, list[Path]] = {}
     strays = []
     for place in _visible(folder):
-        if os.path.isdir(place):
-            breeds[place.name] = []
-            for path in _visible(place):
-                where = breeds[place.name] if os.path.isfile(path) else strays
-                where.append(path)
-        else:
+        if not os.path.isdir(place):
             strays.append(place)
+            continue
+        photos = breeds[place.name] = []
+        for path in _visible(place):
+            (photos if os.path.isfile(path) else strays).append(path)
     return breeds, strays
 
 
@@ -311,26 +304,27 @@ def _list_csv(file: Path) -> tuple[dict[str, dict], dict[str, list]]:
     """Return the photos that a CSV file lists for each split; train, if it has none."""
     listed: dict[str, dict] = {"train": {}}
     for line, row in enumerate(_read_csv(file), start=2):
-        path, breed = row.get("path"), (row.get("breed") or "").strip()
-        split = NAMES.get((row.get("split") or "").strip() or "train")
+        path, breed = row.get("path"), row.get("breed", "").strip()
+        split = NAMES.get(row.get("split", "").strip() or "train")
         if not (path and breed and split):
             problem = f"row {line} of {file} has no path, no breed, or an unknown split"
             raise DogtlError(f"{problem}: {LAYOUTS}")
-        photos = listed.setdefault(split, {}).setdefault(breed, [])
-        photos.append(os.path.abspath(os.path.join(file.parent, path)))
+        photos = listed.setdefault(split, {}).setdefault(breed, set())
+        photos.add(os.path.abspath(os.path.join(file.parent, path)))
     for breeds in listed.values():
-        breeds.update({b: [*map(Path, sorted({*breeds[b]}))] for b in breeds})
+        breeds.update({b: [*map(Path, sorted(breeds[b]))] for b in breeds})
     return listed, {}
 
 
-def _read_csv(file: Path) -> Iterator[dict[str, str]]:
-    with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        rows = csv.DictReader(text)
-        try:
-            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or []]
-            yield from rows
-        except csv.Error as error:
-            raise DogtlError(f"{file} is no CSV file ({error}): {LAYOUTS}") from error
+def _read_csv(file: Path) -> list[dict[str, str]]:
+    how = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    try:
+        with open(file, **how) as text:
+            rows = [row for row in csv.reader(text) if row] or [[]]
+    except csv.Error as error:
+        raise DogtlError(f"{file} is no CSV file ({error}): {LAYOUTS}") from error
+    names = [name.strip().lower() for name in rows[0]]
+    return [dict(zip(names, row, strict=False)) for row in rows[1:]]
 
 
 def _cut(train: dict[str, list[Path]], missing: list[str], home: Path) -> dict:
@@ -361,14 +355,14 @@ def _hash_contents(paths: list[Path], home: Path) -> dict[Path, str]:
     if not hashes:
         with ThreadPool() as pool:
             made = pool.imap(_hash_content, paths)
-            hashes = [*progress(made, len(paths), "hashes")]
-        if all(hashes):
-            store.save_arrays(file, {"hashes": hashes})
-    return {path: made or str(path) for path, made in zip(paths, hashes, strict=True)}
+            hashes = list(progress(made, len(paths), "hashes"))
+        store.save_arrays(file, {"hashes": hashes})
+    return dict(zip(paths, hashes, strict=True))
 
 
 def _hash_content(path: Path) -> str:
-    """Return a hash of a photo's content, or "" if it can't be opened."""
+    """Return a hash of a photo's content, or of its path if it can't be opened."""
     with suppress(OSError):
-        return store.fingerprint_file(path) if os.path.isfile(path) else ""
-    return ""
+        if os.path.isfile(path):  # a pipe would wait forever
+            return store.fingerprint_file(path)
+    return store.fingerprint(str(path))

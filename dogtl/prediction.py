@@ -72,17 +72,18 @@ def predict_each(
     layer: LinearLayer, module: Module, photos: Photo | Iterable[Photo], top: int = 5
 ) -> Iterator[dict]:
     """Yield what `predict` returns; other threads read the photos to come."""
-    check_module(layer, module.name, module.fingerprint)
+    if layer is not module:  # an exported model is both
+        check_module(layer, module.name, module.fingerprint)
     if top < 1:
         raise DogtlError(f"the top {top} breeds are none: ask for 1 or more")
     found, read = _find_photos(photos), partial(_read, size=module.size)
     # Pillow warns about odd metadata
     with warnings.catch_warnings(action="ignore"), ThreadPool(READERS) as pool:
         while some := list(islice(found, SHARD)):  # or all would be read ahead
-            squares = pool.imap(read, [photo for _, photo in some])
-            named = zip((name for name, _ in some), squares, strict=True)
-            while batch := list(islice(named, BATCH)):
-                yield from _predict_batch(layer, module, batch, top)
+            results = pool.imap(read, some)
+            while batch := list(islice(results, BATCH)):
+                _name_breeds(layer, module, batch, top)
+                yield from batch
 
 
 def _find_photos(photos: Photo | Iterable[Photo]) -> Iterator[tuple[str, Photo]]:
@@ -110,32 +111,27 @@ def _images_below(folder: Path) -> list[Path]:
     ]
 
 
-def _read(photo: Photo, size: int) -> np.ndarray | str:
-    """Return a photo's square, or why there is none."""
+def _read(photo: tuple[str, Photo], size: int) -> dict:
+    """Return a result to be: a photo's name, and its square or why there is none."""
+    name, source = photo
     try:
-        jpeg = square_jpeg(photo, size)
+        jpeg = square_jpeg(source, size)
     except (OSError, UnreadablePhoto) as error:
-        return why(error)
-    return read_square(io.BytesIO(jpeg))  # a JPEG, as what the layer was trained on
+        return {"photo": name, "error": why(error)}
+    # a JPEG, as what the layer was trained on
+    return {"photo": name, "square": read_square(io.BytesIO(jpeg))}
 
 
-def _predict_batch(
-    layer: LinearLayer, module: Module, batch: list[tuple], top: int
-) -> Iterator[dict]:
-    """Yield the result of each photo, given its name and its square, or an error."""
-    good = [(name, square) for name, square in batch if not isinstance(square, str)]
-    if good:
-        names, squares = zip(*good, strict=True)
-        features = module(np.stack(squares).astype(np.float32) / 255)
-        check_finite(features, names, module.name)
-        rows = iter(layer.probabilities(features))
-    for name, square in batch:
-        if isinstance(square, str):
-            yield {"photo": name, "error": square}
-        else:
-            yield {"photo": name, "predictions": _best(layer.breeds, next(rows), top)}
-
-
-def _best(breeds: list[str], row: np.ndarray, top: int) -> list[dict]:
-    best = np.argsort(-row, kind="stable")[:top]
-    return [{"breed": breeds[i], "probability": float(row[i])} for i in best]
+def _name_breeds(layer: LinearLayer, module: Module, batch: list[dict], top: int):
+    """Put predictions where a batch of results holds squares."""
+    good = [result for result in batch if "square" in result]
+    if not good:
+        return
+    squares = np.stack([result.pop("square") for result in good])
+    features = module(squares.astype(np.float32) / 255)
+    check_finite(features, [result["photo"] for result in good], module.name)
+    for result, row in zip(good, layer.probabilities(features), strict=True):
+        result["predictions"] = [
+            {"breed": layer.breeds[i], "probability": float(row[i])}
+            for i in np.argsort(-row, kind="stable")[:top]
+        ]

@@ -104,9 +104,10 @@ def atomic_write(path: Path, data: bytes, modified: float | None = None) -> None
         if modified is not None:
             os.utime(part, (modified, modified))
         os.replace(part, path)
-    except FileNotFoundError:
-        if not path.exists():  # else another process was faster, and swept
-            raise
+    except OSError as error:
+        error.filename = str(path)  # a full disk names none
+        if not (isinstance(error, FileNotFoundError) and path.exists()):
+            raise  # else another process was faster, and swept
     finally:
         part.unlink(missing_ok=True)
 

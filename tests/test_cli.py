@@ -285,6 +285,9 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished):
     strict = cli("predict", "mine", few, *options, "--strict")
     assert strict[:2] == (1, "") and cli(*line[:2], *options, "--top", 0)[0] == 1
     assert cli(*line[:2], *options, "--csv", "none/a.csv")[0] == 1
+    if Path("/dev/full").exists():
+        code, out, err = cli(*line[:2], *options, "--csv", "/dev/full")
+        assert code == 1 and messages(err)[-1] == "the output: No space left on device"
 
 
 def test_predict_needs_the_layer_and_its_module_alone(
