@@ -154,7 +154,7 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
     >>> photos = dogtl.load_photos("kennel")
     >>> image = dogtl.read_photo(photos.paths["test"][0])
     >>> image.mode, image.size
-    ('RGB', (584, 439))
+    ('RGB', (427, 534))
     """
     from PIL import ImageOps
 
