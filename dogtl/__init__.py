@@ -10,6 +10,8 @@
 Each step is a file and a function, and takes what the one before returned.
 """
 
+__version__ = "1.0.0"
+
 from importlib import import_module
 
 from dogtl import toy

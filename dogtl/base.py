@@ -52,6 +52,11 @@ def slug(value: str) -> str:
     return re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII)[-40:].strip(".-") or "_"
 
 
+def plural(n: int, what: str) -> str:
+    """Return a noun as it follows a number: photo after 1, photos after any other."""
+    return what if n == 1 else f"{what}s"
+
+
 def why(error: Exception) -> str:
     """Return what an error says, in one line."""
     error = getattr(error, "reason", error)  # what urllib wraps

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from dogtl import modules, store, toy
-from dogtl.base import DogtlError, log, progress
+from dogtl.base import DogtlError, log, plural, progress
 from dogtl.modules import Module
 from dogtl.squares import Squares, workers
 
@@ -55,7 +55,8 @@ class Bottlenecks:
 
     def __repr__(self) -> str:
         n, width = self.features.shape
-        return f"{n} bottlenecks of {width} features, {len(self.breeds)} breeds"
+        bottlenecks = plural(n, "bottleneck")
+        return f"{n} {bottlenecks} of {width} features, {len(self.breeds)} breeds"
 
 
 def extract(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dogtl
 from dogtl import cluster, exports, linear, prediction, store
-from dogtl.base import DogtlError, choose, is_word, log, slug, why
+from dogtl.base import DogtlError, choose, is_word, log, plural, slug, why
 
 COMMANDS = {
     "fetch": "Get photos and module in advance, for machines without network.",
@@ -39,9 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115 (closed)
         stream.reconfigure(errors="backslashreplace")  # for odd names
         setattr(sys, name, stream)
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if (
+        unknown
+    ):  # argparse would show the usage of dogtl, without this command's options
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     logging.basicConfig(format="dogtl: %(message)s", stream=sys.stderr, force=True)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if options.quiet else logging.INFO)
+    if options.quiet:
+        os.environ["TQDM_DISABLE"] = "1"
     if not options.model:  # which needs no home
         options.home = store.find_home(options.home)
     try:
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _predict(options)
         with cluster.connect(options.cluster) as client:
             for command, text in _steps(options, client):
-                if command == options.command or not options.json:
+                if command == options.command or not (options.json or options.quiet):
                     print(text)
                 if command == options.command:
                     return 0
@@ -67,10 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     about = "Name the breed in a photo by transfer learning."
     parser = argparse.ArgumentParser(prog="dogtl", description=about, epilog=EPILOG)
     parser.set_defaults(json=False, cluster=None, splits=None, model=None)
+    parser.add_argument("--version", action="version", version=dogtl.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, text in COMMANDS.items():
         texts = {"help": text, "description": text, "epilog": EPILOG}
-        add = commands.add_parser(command, **texts).add_argument
+        subparser = commands.add_parser(command, **texts)
+        subparser.set_defaults(parser=subparser)
+        add = subparser.add_argument
         if command == "predict":
             add("photo", nargs="+", metavar="PHOTO", help="a file, or a folder of them")
             add("--model", metavar="FOLDER", help="use what dogtl export wrote there")
@@ -92,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
                 "--cluster", metavar="ADDRESS", help="a Dask scheduler: tcp://host:8786"
             )
         add("--strict", action="store_true", help="stop if a photo can't be used")
+        quiet = "print the result alone, with warnings and errors"
+        add("-q", "--quiet", action="store_true", help=quiet)
     return parser
 
 
@@ -142,8 +153,11 @@ def _summary(evaluation: dogtl.Evaluation, squares, module) -> dict:
 
 
 def _report(evaluation: dogtl.Evaluation) -> str:
-    pairs = zip(*dogtl.confused_pairs(evaluation).values(), strict=True)
-    lines = [f"{n:3} of {breed} taken for {other}" for breed, other, n in pairs]
+    pairs = list(zip(*dogtl.confused_pairs(evaluation).values(), strict=True))
+    lines = [f"{n:3} of {breed} taken for {other}" for breed, other, n, _ in pairs]
+    if pairs and pairs[-1][-1]:
+        n, more = pairs[-1][-2:]
+        lines.append(f"and {more} more {plural(more, 'pair')}, at most {n} each")
     if evaluation.top5 is not None:
         lines.append(f"top-5 accuracy {evaluation.top5:.3f}")
     return "\n".join([*lines, str(evaluation)])
@@ -166,7 +180,10 @@ def _draw(squares, layer, evaluation: dogtl.Evaluation, folder: Path) -> Path:
     }
     if len(evaluation.breeds) <= MAX_CONFUSION_BREEDS:
         tables["confusion"] = dogtl.confusion_table(evaluation)
-    folder = folder.with_name(f"{folder.name}-{store.fingerprint(CODE, tables)[:8]}")
+    style = os.environ.get("DOGTL_STYLE")
+    look = Path(style).read_text("utf-8") if style else ""
+    made = store.fingerprint(CODE, look, tables)
+    folder = folder.with_name(f"{folder.name}-{made[:8]}")
     for name, table in tables.items():
         made = [folder / f"{name}.{suffix}" for suffix in ("csv", "png", "pdf")]
         if all(file.exists() and file.stat().st_size for file in made):

@@ -15,7 +15,7 @@ from string import Template
 
 import numpy as np
 
-from dogtl import modules, prediction, store
+from dogtl import __version__, modules, prediction, store
 from dogtl.base import KERAS, DogtlError, why
 from dogtl.evaluation import Evaluation
 from dogtl.linear import LinearLayer, check_module
@@ -203,7 +203,7 @@ def _facts(
             "n_parameters": module.n_parameters,
             "multiply_adds": module.multiply_adds,
         },
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {"dogtl": __version__} | {lib: version(lib) for lib in LIBRARIES},
     }
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dogtl import store, toy
-from dogtl.base import DogtlError, choose, is_word, log, progress
+from dogtl.base import DogtlError, choose, is_word, log, plural, progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,7 +71,8 @@ class Photos:
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(self.paths[split])} {split}" for split in self.paths)
         n_skipped = sum(map(len, self.skipped.values()))
-        return f"{counts} photos, {len(self.breeds)} breeds, {n_skipped} skipped"
+        photos = plural(len(self.paths["test"]), "photo")
+        return f"{counts} {photos}, {len(self.breeds)} breeds, {n_skipped} skipped"
 
 
 def load_photos(photos: str | Path | None = None, home: Path | None = None) -> Photos:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +43,8 @@ class Squares(Photos):
     files: dict[str, list[Path]]
 
     def __repr__(self) -> str:
-        what = f"squares of {self.size} x {self.size} pixels"
-        return super().__repr__().replace("photos", what)
+        what = rf"square\1 of {self.size} x {self.size} pixels"
+        return re.sub("photo(s?)", what, super().__repr__())
 
 
 def make_square(photo: Image, size: int) -> Image:

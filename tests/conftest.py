@@ -34,7 +34,7 @@ HOME = os.environ.get("DOGTL_HOME")  # `make test` shares one kennel with the no
 def no_variables():
     """No variable of whoever runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PHOTOS", "MODULE", "SIZE", "DOGS_URL"):
+        for name in ("PHOTOS", "MODULE", "SIZE", "DOGS_URL", "STYLE"):
             patch.delenv(f"DOGTL_{name}", raising=False)
         patch.setenv("TQDM_DISABLE", "1")
         yield

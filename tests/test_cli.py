@@ -464,8 +464,39 @@ USAGE += [f"run --size {n}" for n in ("abc", "1.5", "²", "1e3")]
 @pytest.mark.parametrize("line", USAGE)
 def test_wrong_usage(cli, line):
     code, out, err = cli(*line.split())
-    assert (code, out) == (2, "") and err.startswith("usage: dogtl")
+    command = line.partition(" ")[0]
+    command = command if command in (*COMMANDS, "predict") else ""
+    assert (code, out) == (2, "") and err.startswith(f"usage: dogtl {command}".strip())
     assert "error: " in err.splitlines()[-1]
+
+
+def test_version(cli):
+    assert cli("--version") == (0, f"{dogtl.__version__}\n", "")
+
+
+def test_quiet_prints_the_result_alone(cli, options, finished, few):
+    for command, start in (("evaluate", ""), ("run", "figures in ")):
+        code, out, err = cli(command, *options, "--quiet")
+        assert (code, err) == (0, "") and out.startswith(start) and "breeds" not in out
+    (few / "test" / "stray.txt").write_text("no photo")
+    try:
+        code, out, err = cli("evaluate", *options, "-q")
+    finally:
+        (few / "test" / "stray.txt").unlink()
+    assert code == 0 and len(messages(err)) == 1 and "stray.txt" in err
+
+
+def test_another_style_draws_the_figures_anew(cli, options, finished, monkeypatch):
+    folder = figures_folder(cli("run", *options)[1])
+    Path("mine.mplstyle").write_text("font.size: 9")
+    monkeypatch.setenv("DOGTL_STYLE", "mine.mplstyle")
+    monkeypatch.setattr(dogtl.figures, "publish", sketch)
+    monkeypatch.setattr(dogtl.figures, "STYLE", ["mine.mplstyle"])
+    code, out, _ = cli("run", *options)
+    assert code == 0 and figures_folder(out).name != folder.name
+    Path("mine.mplstyle").unlink()
+    code, out, err = cli("run", *options)
+    assert code == 1 and messages(err)[-1].startswith("mine.mplstyle: No such file")
 
 
 def test_help(cli):

@@ -318,7 +318,7 @@ def test_hidden_files_are_passed_over_and_strays_skipped(tmp_path):
         "test": ["test/b/deeper", "test/b/pipe"],
     }
     assert all(why for split in photos.skipped.values() for why in split.values())
-    assert repr(photos) == "2 train, 1 valid, 1 test photos, 2 breeds, 6 skipped"
+    assert repr(photos) == "2 train, 1 valid, 1 test photo, 2 breeds, 6 skipped"
 
 
 def test_links_and_odd_names_are_photos_too(tmp_path):

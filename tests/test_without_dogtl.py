@@ -19,6 +19,8 @@ import dogtl
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("0*.ipynb"))
 BREEDS = ("004.Beagle", "010.Poodle", "011.Pug")
 COUNTS = {"train": 6, "valid": 3, "test": 4}  # of each breed
+# Keras turns its arrays to NumPy's in a way that NumPy is about to give up.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 
 def block(file: Path) -> str:
