@@ -27,6 +27,7 @@ from dogtl.evaluation import (
     per_breed,
     wilson_interval,
 )
+from dogtl.exports import export, load_model
 from dogtl.linear import (
     LinearLayer,
     cross_entropy,

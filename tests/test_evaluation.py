@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -254,9 +255,10 @@ def test_predictions_come_most_probable_first(seven, many):
 def test_bad_photos_among_good_ones(done, tmp_path):
     good = done.evaluation.paths[0]
     (tmp_path / "bad.jpg").write_bytes(b"no image")
+    os.mkfifo("pipe")
     Image.new("CMYK", (80, 20)).save(tmp_path / "ink.jpg")
     Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
-    asked = ["bad.jpg", good, "missing.jpg", tmp_path, "ink.jpg", str(good), "dot.png"]
+    asked = ["bad.jpg", good, "missing.jpg", "pipe", "ink.jpg", str(good), "dot.png"]
     results = dogtl.predict(done.layer, done.module, asked)
     assert [result["photo"] for result in results] == list(map(str, asked))
     wrong = [True, False, True, True, False, False, False]
