@@ -1,5 +1,5 @@
 # `make run` does the main job, `make test` passes the tests; both set up .venv first.
-# `make PYTHON=/path/to/python test` picks the Python (3.11 to 3.13).
+# `make PYTHON=/path/to/python test` picks the Python (3.11.5 to 3.13).
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,8 +24,8 @@ run: $(READY)
 setup: $(READY)
 
 $(READY):
-	@$(PYTHON) -c "import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) \
-	else 'dogtl needs Python 3.11, 3.12 or 3.13, as TensorFlow does: say which with' \
+	@$(PYTHON) -c "import sys; sys.exit(None if (3, 11, 5) <= sys.version_info < (3, 14) \
+	else 'dogtl needs Python 3.11.5 or later, 3.12 or 3.13: say which with' \
 	' make PYTHON=/path/to/python')"
 	@echo "setting up .venv (some minutes)"
 	@base=$$($(PYTHON) -c "import sys; print(sys._base_executable)") && \

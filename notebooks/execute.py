@@ -87,7 +87,9 @@ def execute(file: Path, figures: Path) -> nbformat.NotebookNode:
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(HERE)}},
     )
-    client.execute(env=kernel_environment(figures) | {"TQDM_DISABLE": "1"})
+    # several threads of OpenBLAS wait for each other at the lessons' small matrices
+    quick = {"OPENBLAS_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    client.execute(env=kernel_environment(figures) | quick)
     return notebook
 
 

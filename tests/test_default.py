@@ -56,15 +56,14 @@ def test_steps_downhill_are_as_lesson_3_says(kennel):
             weights = weights - rate * made[1]
         return losses
 
-    cautious = 0.1 / (train.features**2).sum(axis=1).mean()
-    far = [descend(factor * cautious, 1)[1] for factor in (0, 1, 10, 100, 1000, 10_000)]
+    far = [descend(rate, 1)[1] for rate in (0, 0.01, 0.1, 1, 10)]
     assert 1.01 * np.log(12) < far[0] < 1.1 * np.log(12)
-    assert far[:5] == sorted(far[:5], reverse=True) and far[4] < 0.7 * far[0]
-    assert far[5] > 1.5 * far[0]
-    assert 100 < 0.1 / cautious < 1000  # hundreds of times
-    slow, usual, fast = (descend(rate, 30) for rate in (0.01, 0.1, 3))
+    assert far[:4] == sorted(far[:4], reverse=True) and far[3] < 0.8 * far[0]
+    assert far[4] > 1.5 * far[0]
+    assert 7 < (far[0] - far[2]) / (far[0] - far[1]) < 10  # ten times the rate
+    slow, usual, fast = (descend(rate, 30) for rate in (0.01, 0.1, 1))
     assert usual == sorted(usual, reverse=True) and slow[30] > 2 * usual[30]
-    assert fast[1] > 1.3 * fast[0] and fast[3] > 2 * fast[0]
+    assert fast[1] < fast[0] and max(fast) > 2 * fast[0]  # it leaps up on its way
 
 
 def test_keras_comes_out_alike_as_lesson_3_says(kennel):
@@ -338,7 +337,8 @@ def test_mistakes_are_as_lesson_4_says(kennel):
     assert evaluation.confusion[malamute, husky] <= 1
     counts = np.bincount(kennel.bottlenecks["train"].labels)
     assert counts[malamute] > counts[husky]
-    alike = sum(n for *pair, n in zip(*every.values(), strict=True) if are_alike(*pair))
+    kinds = zip(every["breed"], every["prediction"], every["photos"], strict=True)
+    alike = sum(n for *pair, n in kinds if are_alike(*pair))
     assert sum(every["photos"]) == (~evaluation.correct).sum()
     assert alike > 0.2 * sum(every["photos"])  # one in twenty if all were as frequent
     errors = dogtl.most_confident_errors(evaluation)

@@ -376,12 +376,13 @@ def test_the_penalty_with_the_lowest_validation_loss_is_kept(done):
 @pytest.mark.parametrize(
     ("losses", "kept", "tried"),
     [
-        ([5, 4, 3, 2, 1, 0.9, 0.8], 6, 7),
+        ([5, 4, 3, 2, 1, 0.9, 0.8, 0.7], 7, 8),
         ([1, 0.9, 0.95, 1.2, 0.1, 0.1, 0.1], 1, 4),  # much worse than the lowest: stop
-        ([1, 1.05, 1.09, 0.99, 1, 1, 1], 3, 7),  # a little worse: go on
+        ([1, 1.05, 1.09, 0.99, 1, 1, 1, 1], 3, 8),  # a little worse: go on
+        ([1, 1.01, 1.02, 1.008, 1.03, 1.2], 3, 6),  # as good, and stronger: that one
     ],
 )
-def test_stronger_penalties_are_tried_until_they_do_harm(
+def test_the_strongest_penalty_that_does_as_well_is_kept(
     layer, monkeypatch, losses, kept, tried
 ):
     asked = []
