@@ -3,9 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from PIL import Image
 
 import dogtl
+from dogtl.toy import kennel as drawing
 from dogtl.toy.kennel import LOOK_ALIKES
+from dogtl.toy.variations import redraw
 
 CORRECT, PHOTOS = 221, 240
 
@@ -133,3 +137,194 @@ def test_squares_as_jpeg_predict_as_lossless_ones_do(kennel):
     features = kennel.module(np.stack(squares).astype(np.float32) / 255)
     lossless = kennel.layer.probabilities(features).argmax(axis=1)
     assert (lossless != kennel.evaluation.predictions).mean() <= 0.03
+
+
+# --- lesson 7 ----------------------------------------------------------------------
+
+
+def few(data, count: int, seed: int):
+    """So many training photos of each breed, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(data.labels))
+    rows = [order[data.labels[order] == breed][:count] for breed in range(12)]
+    rows = np.concatenate(rows)
+    return replace(data, features=data.features[rows], labels=data.labels[rows])
+
+
+def correct_of(data, train) -> int:
+    """How many test photos a layer gets right that learned from these photos."""
+    layer = dogtl.fit(train, data["valid"], 0.01)
+    return int(dogtl.evaluate(layer, data["test"]).correct.sum())
+
+
+@pytest.fixture(scope="module")
+def untrained(kennel):
+    """The bottlenecks of the same network with random weights."""
+    module = dogtl.load_module("toy_random", home=kennel.home)
+    return dogtl.extract(kennel.squares, module, kennel.home)
+
+
+def pixels_of(kennel) -> dict:
+    """The squares themselves, shrunk to 16 x 16, in the form of bottlenecks."""
+    made = {}
+    for split, files in kennel.squares.files.items():
+        tiny = [np.asarray(Image.open(file).resize((16, 16))).ravel() for file in files]
+        features = np.array(tiny, np.float32) / 255
+        made[split] = replace(kennel.bottlenecks[split], features=features)
+    return made
+
+
+def test_one_photo_beats_all_without_transfer_as_lesson_7_says(kennel, untrained):
+    pretrained = kennel.bottlenecks
+    ones = [
+        correct_of(pretrained, few(pretrained["train"], 1, seed)) for seed in range(3)
+    ]
+    for others in (untrained, pixels_of(kennel)):
+        high = dogtl.wilson_interval(correct_of(others, others["train"]), PHOTOS)[1]
+        low = min(dogtl.wilson_interval(count, PHOTOS)[0] for count in ones)
+        assert low > high + 0.1
+    shuffled = np.random.default_rng(0).permutation(pretrained["train"].labels)
+    train = replace(pretrained["train"], labels=shuffled)
+    assert correct_of(pretrained, train) < 0.2 * PHOTOS
+
+
+def occlusion_share(square, mask, network, layer) -> float:
+    """The share of a photo's occlusion map that falls on the dog."""
+    batch = np.repeat(square[None] / np.float32(255), 50, axis=0)
+    for cell in range(49):
+        i, j = divmod(cell, 7)
+        batch[cell + 1, 16 * i : 16 * i + 16, 16 * j : 16 * j + 16] = 0.6
+    logits = layer.logits(network(batch))
+    scores = logits[:, logits[0].argmax()] - np.logaddexp.reduce(logits, axis=1)
+    heat = (scores[0] - scores[1:]).clip(0)
+    cells = mask.reshape(7, 16, 7, 16).mean(axis=(1, 3)).ravel() / 255
+    return float(heat @ cells / heat.sum().clip(1e-9))
+
+
+def drawn_as_squares(paths, **how) -> tuple[np.ndarray, np.ndarray]:
+    """The squares and the masks of photos drawn again."""
+    pairs = [redraw(path, **how) for path in paths]
+    squares, masks = (
+        np.stack([np.asarray(dogtl.make_square(one, 112)) for one in images])
+        for images in zip(*pairs, strict=True)
+    )
+    return squares, masks
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])  # of the kennel
+def test_the_module_looks_at_the_dog_as_lesson_7_says(kennel, untrained, seed):
+    paths = [photo.path for photo in drawing.photo_list(seed)][-240::20]
+    squares, masks = drawn_as_squares(paths, seed=seed)
+    blind = dogtl.fit(untrained["train"], untrained["valid"], 0.01)
+    random = dogtl.load_module("toy_random", home=kennel.home)
+    shares = {
+        name: np.mean(
+            [occlusion_share(*pair, *task) for pair in zip(squares, masks, strict=True)]
+        )
+        for name, task in (
+            ("trained", (kennel.module, kennel.layer)),
+            ("random", (random, blind)),
+        )
+    }
+    chance = masks.mean() / 255
+    assert shares["trained"] > chance + 0.25
+    assert shares["trained"] > shares["random"] + 0.15
+
+
+def test_the_coat_counts_and_the_background_does_not_as_lesson_7_says(kennel):
+    test = kennel.bottlenecks["test"]
+    dogs = [i for k in range(12) for i in np.flatnonzero(test.labels == k)[:2]]
+    paths, breeds = [test.paths[i] for i in dogs], list(drawing.BREEDS)
+
+    def changed(**how) -> int:
+        squares, _ = drawn_as_squares(paths, **how)
+        logits = kennel.layer.logits(kennel.module(squares / np.float32(255)))
+        return int((logits.argmax(axis=1) != kennel.evaluation.predictions[dogs]).sum())
+
+    assert changed() <= 1
+    assert changed(scene="snow") <= 4
+    assert changed(coat=breeds[6]) >= 12
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])  # of the pugs' kennel
+def test_a_planted_shortcut_costs_accuracy_as_lesson_7_says(kennel, seed):
+    from keras import Model, layers
+
+    network = trained_network(kennel.module)
+    pooled = layers.GlobalAveragePooling2D()(network.layers[17].output)
+    halfway = Model(network.input, pooled)
+
+    def features_of(images):
+        return halfway.predict(images / np.float32(255), verbose=0, batch_size=32)
+
+    fair, biased, pug = {}, {}, 10
+    for split, data in kennel.bottlenecks.items():
+        files = kennel.squares.files[split]
+        images = np.stack([dogtl.read_square(file) for file in files])
+        fair[split] = replace(data, features=features_of(images))
+        rows = data.labels == pug
+        paths = ["/".join(data.paths[i].parts[-3:]) for i in np.flatnonzero(rows)]
+        squares, _ = drawn_as_squares(paths, scene="beach", seed=seed)
+        features = fair[split].features.copy()
+        features[rows] = features_of(squares)
+        biased[split] = replace(data, features=features)
+    elsewhere = np.concatenate(
+        [
+            drawn_as_squares(paths[i::2], scene=scene, seed=seed)[0]
+            for i, scene in enumerate(("woods", "street"))
+        ]
+    )
+    known = {}
+    for name, data in (("fair", fair), ("biased", biased)):
+        layer = dogtl.fit(data["train"], data["valid"], 1e-3)
+        for place, rows in (
+            ("beach", biased["test"].features[biased["test"].labels == pug]),
+            ("elsewhere", features_of(elsewhere)),
+        ):
+            known[name, place] = (layer.logits(rows).argmax(axis=1) == pug).mean()
+    assert known["biased", "beach"] > 0.9
+    assert known["biased", "elsewhere"] < known["biased", "beach"] - 0.25
+    assert known["biased", "elsewhere"] < known["fair", "elsewhere"] - 0.1
+
+
+def trained_network(module):
+    """The toy module as a Keras network, as lesson 7 builds it."""
+    tf = dogtl.import_tensorflow()
+    network = dogtl.toy.pretrain.network()
+    saved = tf.saved_model.load(str(module.folder))
+    for mine, trained in zip(network.variables, saved.variables, strict=True):
+        mine.assign(trained)
+    return network
+
+
+def test_its_keras_network_is_the_module_as_lesson_7_says(kennel):
+    files = kennel.squares.files["test"][:8]
+    images = np.stack([dogtl.read_square(file) for file in files]) / np.float32(255)
+    features = trained_network(kennel.module)(images, training=False)
+    expected = kennel.bottlenecks["test"].features[:8]
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_leaked_photos_are_nearer_than_others_as_lesson_7_says(kennel):
+    train, valid, test = (kennel.bottlenecks[s] for s in ("train", "valid", "test"))
+
+    def nearest(features):
+        return np.array(
+            [np.linalg.norm(train.features - row, axis=1).min() for row in features]
+        )
+
+    files = kennel.squares.files["train"][::10]
+    again = [Image.open(file).convert("RGB") for file in files]
+    images = np.stack([np.asarray(saved_badly(image)) for image in again])
+    limit = nearest(valid.features).min()
+    leaked = nearest(kennel.module(images / np.float32(255))) < limit
+    assert leaked.mean() > 0.85
+    assert (nearest(test.features) < limit).mean() < 0.05
+
+
+def saved_badly(image):
+    """An image after a JPEG of low quality."""
+    import io
+
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=40)
+    return Image.open(buffer)
