@@ -11,7 +11,7 @@ KEY := $(shell $(PYTHON) -c "import hashlib, pathlib, sys; print(hashlib.sha256(
 READY := .venv/ready-$(KEY)
 BENCH := .venv/bench-$(KEY)
 BROWSER := .venv/browser-$(KEY)
-CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_DOGS_URL TQDM_DISABLE=1
+CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_DOGS_URL -u DOGTL_STYLE TQDM_DISABLE=1
 ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 PYTEST := $(ONE_CORE) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 QUIET := env TQDM_DISABLE=1

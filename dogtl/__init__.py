@@ -10,6 +10,8 @@
 Each step is a file and a function, and takes what the one before returned.
 """
 
+__version__ = "1.0.0"
+
 from importlib import import_module
 
 from dogtl import toy
@@ -25,6 +27,7 @@ from dogtl.evaluation import (
     per_breed,
     wilson_interval,
 )
+from dogtl.exports import export, load_model
 from dogtl.linear import (
     LinearLayer,
     cross_entropy,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 log = logging.getLogger("dogtl")
+KERAS = "keras:"  # how the handle of a network of keras.applications begins
 
 
 class DogtlError(Exception):
@@ -21,7 +22,8 @@ def choose(given: str | Path | None, variable: str, default: str) -> str:
     ----------
     given : str, Path or None
         A known word, a handle, or a path. A `Path` is always a path; text is one if
-        it holds a ``/`` or a ``:``. Relative paths start at the current folder.
+        it holds a ``/`` or a ``:`` (less ``keras:`` and a name) or ends in ``.csv``.
+        Relative paths start at the current folder.
     variable : str
         Name of the environment variable to use where nothing is given.
     default : str
@@ -30,22 +32,29 @@ def choose(given: str | Path | None, variable: str, default: str) -> str:
     Returns
     -------
     str
-        A word, a handle with ``://``, or an absolute path.
+        A word, a handle with ``://`` or ``keras:``, or an absolute path.
     """
     value = str(given or os.environ.get(variable) or default)
-    if "://" in value or (is_word(value) and not isinstance(given, Path)):
+    known = is_word(value.removeprefix(KERAS)) and not isinstance(given, Path)
+    if "://" in value or known:
         return value
     return os.path.abspath(os.path.expanduser(value))
 
 
 def is_word(value: str) -> bool:
     """Return whether a choice is a word, neither a path nor a handle."""
-    return not any(mark in value for mark in {"/", ":", os.sep})
+    marks = {"/", ":", os.sep}
+    return not any(mark in value for mark in marks) and not value.endswith(".csv")
 
 
 def slug(value: str) -> str:
     """Return text that is safe as part of a file name, and still readable."""
     return re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII)[-40:].strip(".-") or "_"
+
+
+def plural(n: int, what: str) -> str:
+    """Return a noun as it follows a number: photo after 1, photos after any other."""
+    return what if n == 1 else f"{what}s"
 
 
 def why(error: Exception) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from dogtl import modules, store
-from dogtl.base import DogtlError, log, progress
+from dogtl import modules, store, toy
+from dogtl.base import DogtlError, log, plural, progress
 from dogtl.modules import Module
 from dogtl.squares import Squares, workers
 
@@ -55,7 +55,8 @@ class Bottlenecks:
 
     def __repr__(self) -> str:
         n, width = self.features.shape
-        return f"{n} bottlenecks of {width} features, {len(self.breeds)} breeds"
+        bottlenecks = plural(n, "bottleneck")
+        return f"{n} {bottlenecks} of {width} features, {len(self.breeds)} breeds"
 
 
 def extract(
@@ -101,6 +102,7 @@ def extract(
             f"the module {module.name} takes squares of {module.size} pixels, not of"
             f" {squares.size}: make them with dogtl.square(photos, module.size)"
         )
+    _say_if_strange(squares, module)
     home = store.find_home(home)
     folder = home / "bottlenecks" / store.fingerprint(CODE, module.fingerprint)
     made_by = {"name": module.name, "fingerprint": module.fingerprint}
@@ -203,6 +205,15 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
             f"the bottleneck of {photo} holds numbers that aren't finite (module"
             f" {module}): choose another module, or leave that photo out"
         )
+
+
+def _say_if_strange(squares: Squares, module: Module) -> None:
+    """Log that a toy is to see photos, or a real module the kennel's drawings."""
+    drawn = toy.KENNEL in next(iter(squares.paths.values()))[0].parts
+    toys = "the %s module knows drawings only: use --module mobilenet_v2, or a folder"
+    real = "the kennel is drawn, and %s knows photos: use --module toy, or your photos"
+    if drawn != (is_toy := module.name.startswith("toy")):
+        log.warning(toys if is_toy else real, module.label)
 
 
 def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarray]:

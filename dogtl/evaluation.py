@@ -61,8 +61,8 @@ class Evaluation:
 
     @property
     def top5(self) -> float | None:
-        """The share with the correct breed among the first 5; None under 5 breeds."""
-        if len(self.breeds) < 5:
+        """The share with the correct breed among the first 5; None up to 5 breeds."""
+        if len(self.breeds) <= 5:
             return None
         five = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :5]
         return float((five == self.labels[:, None]).any(axis=1).mean())
@@ -243,7 +243,8 @@ def confused_pairs(evaluation: Evaluation, top: int = 10) -> dict[str, list]:
     Returns
     -------
     dict of str to list
-        ``breed``, ``prediction`` and ``photos``.
+        ``breed``, ``prediction`` and ``photos``; ``left_out`` is, in each row, how many
+        pairs of breeds are mistaken as often as the last one or less, and aren't here.
 
     Examples
     --------
@@ -251,14 +252,14 @@ def confused_pairs(evaluation: Evaluation, top: int = 10) -> dict[str, list]:
     >>> labels, paths = np.array([0, 1, 1]), [Path("a.jpg")] * 3
     >>> evaluation = dogtl.Evaluation(probabilities, labels, ["hound", "pug"], paths)
     >>> dogtl.confused_pairs(evaluation)
-    {'breed': ['pug'], 'prediction': ['hound'], 'photos': [1]}
+    {'breed': ['pug'], 'prediction': ['hound'], 'photos': [1], 'left_out': [0]}
     """
     wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:top]
-    order = order[wrong.ravel()[order] > 0]
-    table = confusion_table(evaluation)
-    return {name: [column[i] for i in order] for name, column in table.items()}
+    order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
+    first, table = order[:top], confusion_table(evaluation)
+    pairs = {name: [column[i] for i in first] for name, column in table.items()}
+    return {**pairs, "left_out": [len(order) - len(first)] * len(first)}
 
 
 def most_confident_errors(evaluation: Evaluation, top: int = 12) -> dict[str, list]:

@@ -1,59 +1,103 @@
 """The figures: each drawn from a table or from images that it is given, none computed.
 
-A table is a dict of columns. It is written to CSV beside the figure, which can be
-drawn again from it: `publish` names figure and file after the function that draws.
+A table is a dict of columns. It is written to CSV beside the figure, and `redraw` draws
+the figure again from it: `publish` names figure and file after the function that draws.
+
+One style file changes fonts, sizes, colours and formats for all of them: name yours in
+``DOGTL_STYLE``, or append it to `STYLE`. It's laid over ``figures.mplstyle``.
 """
 
+import base64
 import csv
 import io
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
+from html import escape
+from inspect import getdoc
 from pathlib import Path
 from textwrap import fill
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rcParams, style
+from matplotlib.artist import setp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dogtl.base import DogtlError, plural
 from dogtl.store import atomic_write, find_home
 
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's text
-STYLE = Path(__file__).with_suffix(".mplstyle")
+STYLE = [Path(__file__).with_suffix(".mplstyle")]  # of several the last one wins
+STYLE += filter(None, [os.environ.get("DOGTL_STYLE")])
+FORMATS = ("png", "pdf")  # and the one that a style names: savefig.format
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
-BLUE = "#0072B2"  # the style's second colour: "C1" would depend on who shows the figure
+NO_DATE["svg"] = {"Date": None}
+BLUE = "C1"  # the style's second colour
+TEXTS = (
+    "breed",
+    "prediction",
+    "module",
+    "photo",
+    "square",
+    "method",
+    "change",
+)  # columns; 7 may be a name
+MAIN = {  # what a figure's alternative text tells: the row with an extreme value
+    "cropped_away": (max, "photos", "low", "high"),
+    "one_bottleneck": (max, "value", "feature"),
+    "training_curves": (min, "valid_loss", "epoch", "valid_accuracy"),
+    "l2_penalty": (max, "valid_accuracy", "l2"),
+    "learning_curve": (max, "valid_accuracy", "photos"),
+    "interval_width": (max, "photos", "low", "high"),
+    "wilson_picture": (max, "observed"),
+    "per_breed": (min, "accuracy", "breed"),
+    "confusion": (max, "photos", "breed", "prediction"),
+    "confused_pairs": (max, "photos", "breed", "prediction"),
+    "calibration": (max, "confidence", "accuracy"),
+    "compare_modules": (max, "accuracy", "module"),
+    "transfer_curve": (max, "accuracy", "method", "photos"),
+    "counterfactuals": (max, "share", "change"),
+    "predictions": (max, "probability", "breed"),
+}
+FIGURES: dict[str, Callable[..., Figure]] = {}  # what `styled` made, by name
 
 
 class PageFigure(Figure):
-    """A figure that notebooks show as a JPEG: photos as PNG are four times larger."""
+    """A figure that notebooks show with an alternative text: as HTML, since JupyterLab
+    gives images none. Lines are sharp on fine screens, and photos small as JPEG."""
+
+    alt, photos = "", False
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        buffer, options = io.BytesIO(), {"pil_kwargs": {"quality": 88}}
-        with plt.style.context(STYLE):
-            self.savefig(buffer, format="jpeg", dpi="figure", **options)
-        labels = [(axis.get_xlabel(), axis.get_ylabel()) for axis in self.axes]
-        words = dict.fromkeys(
-            " ".join(label.split()) for pair in labels for label in pair
-        )
-        text = f"figure: {'; '.join(filter(None, words))}"
-        display({"image/jpeg": buffer.getvalue(), "text/plain": text}, raw=True)
+        buffer, width = io.BytesIO(), round(self.get_figwidth() * self.dpi)
+        kind, dpi, options = "png", 2 * self.dpi, {"metadata": NO_DATE["png"]}
+        if self.photos:
+            kind, dpi, options = "jpeg", self.dpi, {"pil_kwargs": {"quality": 88}}
+        with style.context(STYLE):
+            self.savefig(buffer, format=kind, dpi=dpi, **options)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        source = f"data:image/{kind};base64,{data}"
+        html = f'<img width="{width}" alt="{escape(self.alt)}" src="{source}">'
+        display({"text/html": html, "text/plain": self.alt}, raw=True)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Let a function draw in the project's style; its figure is not left open."""
+    """Let a function draw in the project's style, and say in words what it drew."""
 
     @wraps(draw)
     def drawn(*args, **options) -> Figure:
-        with plt.style.context(STYLE):
+        with style.context(STYLE):
             figure = draw(*args, **options)
             figure.draw_without_rendering()  # settles the layout in this style
-            plt.close(figure)
+        figure.alt = figure.alt or alt_text(draw.__name__, *args, **options)
         return figure
 
+    FIGURES[draw.__name__] = drawn
     return drawn
 
 
@@ -87,8 +131,66 @@ def publish(
     return save(draw(table=table, **more), draw.__name__, folder)
 
 
+def redraw(file: str | Path, folder: Path | None = None) -> Figure:
+    """Draw a figure again from its CSV, in the style of now, and save it.
+
+    Parameters
+    ----------
+    file : str or Path
+        A table as `publish` leaves it, such as ``figures/per_breed.csv``.
+    folder : Path, optional
+        Where the figure goes; unless given beside the file.
+
+    Returns
+    -------
+    Figure
+        The figure.
+
+    Raises
+    ------
+    DogtlError
+        If the file isn't the table of a figure; galleries are drawn from images.
+    """
+    file = Path(file)
+    if file.stem not in FIGURES:
+        known = ", ".join(FIGURES)
+        raise DogtlError(f"{file} isn't named for a figure, as one of these: {known}")
+    try:
+        return publish(FIGURES[file.stem], read_table(file), folder or file.parent)
+    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise DogtlError(
+            f"{file} can't be drawn ({why}): take the table that publish wrote"
+        ) from error
+
+
+def read_table(file: Path) -> dict[str, list]:
+    """Read a table from its CSV, the numbers as numbers."""
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        names, *rows = csv.reader(lines)
+    columns = [[row[i] for row in rows] for i in range(len(names))]
+    return {
+        name: column if name in TEXTS else list(map(_number, column))
+        for name, column in zip(names, columns, strict=True)
+    }
+
+
+def alt_text(name: str, table: dict, caption: str = "") -> str:
+    """Return what a screen reader says of a figure: its caption and its main number."""
+    first = getdoc(FIGURES[name]).split("\n")[0].replace("`", "")
+    caption = caption or first[0].upper() + first[1:]
+    pick, main, *others = MAIN.get(name, (max, None))
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values())]  # noqa: B905
+    rows = [row for row in rows if row.get("breed", "") != row.get("prediction")]
+    if not rows or not main:
+        return caption
+    row = pick(rows, key=lambda row: row[main])
+    words = [f"{what.replace('_', ' ')} {_word(row[what])}" for what in (main, *others)]
+    return f"{caption} {'Highest' if pick is max else 'Lowest'} {', '.join(words)}."
+
+
 def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
-    """Save a figure as PNG (300 dpi) and PDF.
+    """Save a figure as PNG (300 dpi) and PDF, and as what the style's format is.
 
     The same data gives the same bytes on the same machine: no dates are stored.
 
@@ -107,14 +209,14 @@ def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
         The figure.
     """
     images = [image for axis in figure.axes for image in axis.images]
-    with plt.style.context(STYLE):
+    with style.context(STYLE):
         # their own pixels: half the bytes, and true to them
-        plt.setp(images, interpolation="none")
-        for suffix, metadata in NO_DATE.items():
+        setp(images, interpolation="none")
+        for suffix in dict.fromkeys((*FORMATS, rcParams["savefig.format"])):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
+            figure.savefig(buffer, format=suffix, metadata=NO_DATE.get(suffix))
             atomic_write(_folder(folder) / f"{name}.{suffix}", buffer.getvalue())
-        plt.setp(images, interpolation="auto")
+        setp(images, interpolation="auto")
     return figure
 
 
@@ -133,17 +235,25 @@ def breed_names(breeds: list[str]) -> list[str]:
 
 
 @styled
-def gallery(images: list, captions: list[str], columns: int = 6) -> Figure:
-    """Images (PIL, or arrays) in rows, each with its caption below it."""
-    rows, cell = max(1, -(-len(images) // columns)), PAGE / columns
+def gallery(
+    images: list, captions: list[str], columns: int = 6, rows: list[str] | None = None
+) -> Figure:
+    """Images (PIL, or arrays), captions below them, and labels left of the ``rows``."""
+    n_rows, cell = max(1, -(-len(images) // columns)), PAGE / columns
+    what = plural(len(images), "image")
+    what += f" in rows ({', '.join(rows)})" if rows else ""
+    alt = f"{len(images)} {what}: {'; '.join(captions)}"
     width = int(cell / 0.066)  # characters that fit below an image
     captions = [
         "\n".join(fill(line, width) for line in caption.split("\n"))
         for caption in captions
     ]
     lines = 1 + max((caption.count("\n") for caption in captions), default=0)
-    figure, axes = _grid(rows, columns, (PAGE, rows * (cell + 0.14 * lines)))
-    plt.setp(axes.flat, xticks=[], yticks=[], frame_on=False)
+    figure, axes = _grid(n_rows, columns, (PAGE, n_rows * (cell + 0.14 * lines)))
+    figure.alt, figure.photos = " ".join(alt.split()), True
+    setp(axes.flat, xticks=[], yticks=[], frame_on=False)
+    for axis, label in zip(axes[:, 0], rows or [], strict=False):
+        axis.set_ylabel(label)
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         axis.imshow(np.asarray(image), cmap="gray")
         axis.set_xlabel(caption, size=6.5, labelpad=2)
@@ -196,7 +306,10 @@ def pca_map(table: dict) -> Figure:
 
 @styled
 def training_curves(table: dict) -> Figure:
-    """Loss and accuracy of train and valid by ``epoch``; ``best``: 1 at the lowest."""
+    """Loss and accuracy of train and valid by ``epoch``, with a line at the ``best``.
+
+    The column ``best`` is 1 in the row of the lowest validation loss, else 0.
+    """
     figure, axes = _grid(1, 2, (PAGE, 2.4))
     best = table["epoch"][list(table["best"]).index(1)]
     for axis, what in zip(axes.flat, ("loss", "accuracy"), strict=True):
@@ -207,16 +320,20 @@ def training_curves(table: dict) -> Figure:
         axis.xaxis.get_major_locator().set_params(integer=True)
     loss, accuracy = axes.flat
     loss.set(ylabel="cross-entropy [nats]", ylim=(0, None))
-    accuracy.set(ylabel="accuracy", ylim=(None, 1.01))
-    at_the_top = {"va": "top", "transform": loss.get_xaxis_transform()}
-    loss.text(best, 1, " lowest", color="0.4", size=7, **at_the_top)
-    loss.legend(loc="best")
+    accuracy.set_ylabel("accuracy")
+    _whole_axis(accuracy, table)
+    above = {"va": "bottom", "ha": "center", "transform": loss.get_xaxis_transform()}
+    loss.text(best, 1, "lowest valid", color="0.4", size=7, **above)
+    figure.legend(handles=loss.lines[:2], loc="outside upper center", ncols=2)
     return figure
 
 
 @styled
 def l2_penalty(table: dict) -> Figure:
-    """Accuracy of train and valid against the penalty ``l2``."""
+    """Accuracy of train and valid against the penalty ``l2``.
+
+    Where the table has ``valid_low`` and ``valid_high``, the interval is drawn too.
+    """
     figure, axis = _axis(COLUMN, 2.4, "L2 penalty", "accuracy")
     places = range(len(table["l2"]))  # 0 has no place on a logarithmic axis
     _plot_splits(axis, places, table)
@@ -226,7 +343,10 @@ def l2_penalty(table: dict) -> Figure:
 
 @styled
 def learning_curve(table: dict) -> Figure:
-    """Accuracy of train and valid against the number of training ``photos``."""
+    """Accuracy of train and valid against the number of training ``photos``.
+
+    Where the table has ``valid_low`` and ``valid_high``, the interval is drawn too.
+    """
     figure, axis = _axis(COLUMN, 2.4, "training photos", "accuracy")
     _plot_splits(axis, table["photos"], table)
     axis.set_xlim(0, None)
@@ -287,16 +407,16 @@ def confusion(table: dict) -> Figure:
     breeds = list(dict.fromkeys(table["breed"]))
     names, n = breed_names(breeds), len(breeds)
     counts = np.array(table["photos"]).reshape(n, n)
-    side = min(PAGE, 2.2 + 0.32 * n)
-    figure, axis = _axis(side, side - 0.4, "predicted breed", "breed")
+    width, height = PAGE if n > 4 else COLUMN, 1.5 + 0.25 * n
+    figure, axis = _axis(width, height, "predicted breed", "breed")
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    image = axis.imshow(shares, vmin=0, vmax=1)
+    image = axis.imshow(shares, vmin=0, vmax=1, aspect="auto")
     for row, column in zip(*np.nonzero(counts), strict=True):
         look = {"color": "white" if shares[row, column] > 0.5 else "black", "size": 7}
         axis.text(column, row, counts[row, column], ha="center", va="center", **look)
     axis.set_xticks(range(n), names, rotation=45, ha="right")
     axis.set_yticks(range(n), names)
-    figure.colorbar(image, shrink=0.7, label="share of the breed's photos")
+    figure.colorbar(image, label="share of the breed's photos")
     return figure
 
 
@@ -305,7 +425,11 @@ def confused_pairs(table: dict) -> Figure:
     """The most frequent mistakes: ``photos`` of a ``breed``, and the ``prediction``."""
     pairs = zip(*_named_pairs(table), strict=True)
     labels = [f"{breed} as {prediction}" for breed, prediction in pairs]
-    figure, axis = _bars(labels, table["photos"], "test photos")
+    more, what = (table.get("left_out") or [0])[-1], "test photos"
+    if more:  # ties at the last place, and what's rarer
+        few = f"at most {table['photos'][-1]} each"
+        what += f" (and {more} more {plural(more, 'pair')}, {few})"
+    figure, axis = _bars(labels, table["photos"], what)
     axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
@@ -329,7 +453,7 @@ def compare_modules(table: dict) -> Figure:
     and ``parameters``; a dotted line marks the accuracy of ``chance``.
     """
     order, top = np.argsort(table["accuracy"], kind="stable"), len(table["module"])
-    figure, axis = _axis(5.2, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
+    figure, axis = _axis(PAGE, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
     chance = table["chance"][0]
     axis.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
     grey = {"size": 7, "color": "0.3", "va": "bottom"}
@@ -409,8 +533,8 @@ def _folder(folder: Path | None) -> Path:
 
 
 def _grid(rows: int, columns: int, size: tuple, **options) -> tuple[Figure, np.ndarray]:
-    options |= {"squeeze": False, "figsize": size, "FigureClass": PageFigure}
-    return plt.subplots(rows, columns, **options)
+    figure = PageFigure(figsize=size)  # not by pyplot: nothing of the reader's changes
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def _axis(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
@@ -429,8 +553,33 @@ def _bars(names: list[str], values: list, what: str) -> tuple[Figure, Axes]:
 
 def _plot_splits(axis: Axes, x: list, table: dict) -> None:
     for split, marker in (("train", "o"), ("valid", "s")):
-        axis.plot(x, table[f"{split}_accuracy"], marker=marker, label=split)
-    axis.legend()
+        (line,) = axis.plot(x, table[f"{split}_accuracy"], marker=marker, label=split)
+        if f"{split}_low" in table:
+            ends = table[f"{split}_low"], table[f"{split}_high"]
+            axis.vlines(x, *ends, color=line.get_color(), linewidth=0.8)
+    _whole_axis(axis, table)
+    axis.figure.legend(loc="outside upper center", ncols=2)
+
+
+def _whole_axis(axis: Axes, table: dict) -> None:
+    """Let accuracies start at 0 or at 0.5: closer would magnify single photos."""
+    ends = ("_accuracy", "_low")
+    lowest = min(min(table[name]) for name in table if name.endswith(ends))
+    axis.set_ylim(0.5 if lowest > 0.5 else 0, 1)
+    setp([*axis.lines, *axis.collections], clip_on=False)
+
+
+def _number(cell: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(cell)
+    return cell
+
+
+def _word(value: object) -> str:
+    if isinstance(value, str):
+        return breed_name(value)
+    return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.3g}"
 
 
 def _named_pairs(table: dict) -> tuple[list[str], list[str]]:

@@ -1,21 +1,25 @@
 """Modules: pretrained networks that turn squares into bottlenecks.
 
 A *module* here is a network in TF Hub's SavedModel format, never a Python module: a
-pretrained backbone, or feature extractor, without its classifier.
+pretrained backbone, or feature extractor, without its classifier. Keras' networks are
+written in this format at first use.
 """
 
 import functools
+import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from dogtl import store, toy
-from dogtl.base import DogtlError, choose, is_word, slug, why
+from dogtl.base import KERAS, DogtlError, choose, is_word, log, slug, why
 
 MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
 CODE = store.code_version(__file__, "tensorflow")
@@ -36,6 +40,11 @@ MODULES = {  # by name: the folder or address, and the size that it was trained 
     "efficientnet_v2_s": (HUB + "efficientnet_v2_imagenet21k_s/feature_vector/2", 384),
     "bit_m_r50x1": (KAGGLE + "bit/TensorFlow2/m-r50x1/1", 224),
 }
+KERAS_ADVICE = (  # for a name, and for a file
+    "check --size and the network, or run dogtl fetch on a connected machine and copy"
+    " its home here",
+    "save it from Keras 3 with Keras' own layers only, no Lambda, as a .keras file",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,7 +54,7 @@ class Module:
     Attributes
     ----------
     name : str
-        What was chosen: a known word, a handle or a folder's absolute path.
+        What was chosen: a known word, a handle or an absolute path.
     folder : Path
         Where the SavedModel lies.
     size : int
@@ -58,7 +67,8 @@ class Module:
         How many multiplications with an addition one square takes; 0 if the network
         can't be frozen to count them.
     fingerprint : str
-        A hash of its files, and `size`.
+        A hash of its files (of Keras' networks: of their weights, and Keras' version),
+        and `size`.
     """
 
     name: str
@@ -113,8 +123,9 @@ def load_module(
     Parameters
     ----------
     module : str or Path, optional
-        A word in `MODULES`, a folder or a handle (an address on TF Hub or Kaggle);
-        unless given ``DOGTL_MODULE``, else ``toy``.
+        A word in `MODULES`, a folder, a ``.keras`` file, or a handle: an address on TF
+        Hub or Kaggle, or ``keras:`` and a class of `keras.applications`, whose weights
+        Keras fetches; unless given ``DOGTL_MODULE``, else ``toy``.
     size : int, optional
         The side of the squares in pixels, for a module that takes any; unless given
         ``DOGTL_SIZE``, else the size it was trained on, for modules in `MODULES`.
@@ -143,7 +154,7 @@ def load_module(
     home, asked = store.find_home(home), _asked_size(size)
     handle, _ = MODULES.get(name, (name, None))
     trained = dict(MODULES.values()).get(handle)  # an address may be in the table too
-    folder = _find_folder(name, handle, home)
+    folder = _find_folder(name, handle, home, asked)
     content = _fingerprint(folder)
     file = home / "modules" / f"{store.fingerprint(CODE, content, asked, trained)}.npz"
     facts = store.load_arrays(file)
@@ -274,8 +285,11 @@ def _asked_size(size: int | None) -> int | None:
     return int(asked) if asked else None
 
 
-def _find_folder(name: str, handle: str, home: Path) -> Path:
+def _find_folder(name: str, handle: str, home: Path, asked: int | None) -> Path:
     """Return the folder that a module lies in; one from an address is fetched."""
+    is_file = handle.endswith(".keras") and os.path.isfile(handle)
+    if is_file or handle.startswith(KERAS):
+        return _convert_keras(handle, home, asked)
     if name == "toy_random":
         return toy.pretrain.untrained(home)
     if "://" in handle:
@@ -286,14 +300,69 @@ def _find_folder(name: str, handle: str, home: Path) -> Path:
         return download.fetch_folder(address, home / "modules" / folder)
     if is_word(handle) or not os.path.isdir(handle):
         raise DogtlError(
-            f"there is no module {name}: choose {', '.join(MODULES)}, a folder that"
-            " exists (as a path with a /) or a handle"
+            f"there is no module {name}: choose {', '.join(MODULES)}, a folder or"
+            " .keras file that exists (as a path with a /) or a handle"
         )
     return Path(handle)
 
 
+def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
+    """Return the folder of a network of Keras as a SavedModel; made at first use."""
+    given = not handle.startswith(KERAS)
+    what = [store.fingerprint_file(Path(handle))] if given else [handle, asked]
+    key = store.fingerprint(CODE, toy.pretrain.CODE, version("keras"), what)
+    folder = home / "modules" / f"{slug(Path(handle).name)}-{key}"
+    if folder.exists():
+        return folder
+    import_tensorflow()
+    import keras
+
+    safe = {"compile": False, "safe_mode": True}  # nothing in a file may run
+    log.info("%s: reading it, or fetching its weights, with Keras", handle)
+    try:
+        with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
+            read = keras.saving.load_model
+            network = read(handle, **safe) if given else _build_keras(handle, asked)
+            weights = store.fingerprint(*network.get_weights())
+            content = store.fingerprint(version("keras"), what[0], weights)
+            toy.pretrain.export(network, folder, {"keras_content": content})
+    except DogtlError:
+        raise
+    except Exception as error:  # Keras raises a dozen kinds, with long texts
+        failed = isinstance(error.__context__, OSError)  # to fetch the weights
+        reason = why(error.__context__ if failed else error).partition(". ")[0]
+        raise DogtlError(
+            f"{handle} can't be used as a module ({reason}): {KERAS_ADVICE[given]}"
+        ) from error
+    return folder
+
+
+def _build_keras(handle: str, asked: int | None):
+    """Build a network of keras.applications that takes squares in [0, 1]."""
+    import keras
+
+    name = handle.removeprefix(KERAS)
+    known = [name for name in vars(keras.applications) if name[0].isupper()]
+    if name not in known:
+        raise DogtlError(f"Keras has no {name!r}: choose keras: and {', '.join(known)}")
+    application = getattr(keras.applications, name)
+    preprocess_input = sys.modules[application.__module__].preprocess_input
+    size = asked or application(weights=None).input_shape[1] or 224
+    shape = (size, size, 3)
+    network = application(include_top=False, input_shape=shape, pooling="avg")
+    squares = keras.Input(shape)
+    return keras.Model(squares, network(preprocess_input(squares * 255)))
+
+
 def _fingerprint(folder: Path) -> str:
-    """Return a hash of a module's files, by name and content; times don't count."""
+    """Return a hash of a module's files, by name and content; times don't count.
+
+    TensorFlow never writes the same network in the same bytes, so what was made of
+    Keras' brings its hash along.
+    """
+    facts = folder / "module.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        return json.loads(facts.read_bytes())["keras_content"]
     files = sorted(file for file in folder.rglob("[!.]*") if file.is_file())
     names = [file.relative_to(folder).as_posix() for file in files]
     return store.fingerprint(names, [store.fingerprint_file(file) for file in files])

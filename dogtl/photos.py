@@ -1,24 +1,37 @@
-"""Photos: find them, list them, and read any of them as an upright RGB image."""
+"""Photos: find them, list them, and read any of them as an upright RGB image.
+
+Listed photos are breeds of paths, by split: ``{"train": {"Pug": [path, …], …}, …}``.
+"""
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dogtl import store, toy
-from dogtl.base import DogtlError, choose, is_word
+from dogtl.base import DogtlError, choose, is_word, log, plural, progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SPLITS = {"train": ["train"], "valid": ["valid", "validation", "val"], "test": ["test"]}
+NAMES = {name: split for split, names in SPLITS.items() for name in names}
+TRAIN, HELD_OUT = 70, 15  # percent, where splits are cut: 15 go to valid, 15 to test
+LAYOUTS = (
+    "lay the photos out as train|valid|test / breed / file, as train / breed / file"
+    " (what's missing is cut from it) or as breed / file, or list them in a CSV file"
+    " with the columns path, breed and, if you like, split"
+)
 DOGS = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
 # Without a list Pillow would hand EPS files to Ghostscript, a program.
 FORMATS = "JPEG PNG WEBP AVIF GIF TIFF BMP PPM JPEG2000 TGA"
@@ -30,16 +43,16 @@ class UnreadablePhoto(DogtlError):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Photos:
-    """Photos, laid out as train|valid|test / breed / file.
+    """The photos of each split, with their breeds.
 
     Attributes
     ----------
     name : str
-        What was chosen: ``kennel``, ``dogs`` or the folder's absolute path.
+        What was chosen: ``kennel``, ``dogs`` or an absolute path.
     folder : Path
-        The folder that holds the splits.
+        The folder that holds the splits, or the CSV file.
     breeds : list of str
-        The classes: the names of the folders in train, sorted.
+        The classes: the breeds in train, sorted.
     paths : dict of str to list of Path
         The photos of each split (``train``, ``valid``, ``test``), sorted.
     labels : dict of str to ndarray, int64 [photos]
@@ -58,19 +71,25 @@ class Photos:
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(self.paths[split])} {split}" for split in self.paths)
         n_skipped = sum(map(len, self.skipped.values()))
-        return f"{counts} photos, {len(self.breeds)} breeds, {n_skipped} skipped"
+        photos = plural(len(self.paths["test"]), "photo")
+        return f"{counts} {photos}, {len(self.breeds)} breeds, {n_skipped} skipped"
 
 
 def load_photos(photos: str | Path | None = None, home: Path | None = None) -> Photos:
-    """Return the chosen photos, listed; no photo is opened.
+    """Return the chosen photos, listed.
 
-    The kennel is drawn at first use, the dogs are fetched.
+    The kennel is drawn at first use, the dogs are fetched. A folder holds train, valid
+    and test, each with a folder of photos for each breed. If valid or test is missing,
+    or all three are, it's cut within each breed: 70 % of the photos stay in train, 15 %
+    go to each other split, in the order of their content's hashes. Equal photos stay
+    together. Or give a CSV file with the columns path (from the CSV's folder), breed
+    and, if you like, split. Photos are opened only to cut them, and once.
 
     Parameters
     ----------
     photos : str or Path, optional
-        ``kennel`` (the drawn photos), ``dogs`` (Udacity's 133 breeds) or a folder;
-        unless given ``DOGTL_PHOTOS``, else ``kennel``.
+        ``kennel`` (the drawn photos), ``dogs`` (Udacity's 133 breeds), a folder or a
+        CSV file; unless given ``DOGTL_PHOTOS``, else ``kennel``.
     home : Path, optional
         The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
 
@@ -82,7 +101,7 @@ def load_photos(photos: str | Path | None = None, home: Path | None = None) -> P
     Raises
     ------
     DogtlError
-        If the word is unknown, the folder isn't laid out like this, or the dogs can't
+        If the word is unknown, the photos aren't laid out like this, or the dogs can't
         be fetched.
 
     Examples
@@ -93,19 +112,20 @@ def load_photos(photos: str | Path | None = None, home: Path | None = None) -> P
     >>> photos.paths["test"][0].parent.name
     '001.Afghan_hound'
     """
-    name = choose(photos, "DOGTL_PHOTOS", "kennel")
+    name, home = choose(photos, "DOGTL_PHOTOS", "kennel"), store.find_home(home)
     if not is_word(name):
-        folder = Path(name)
+        source = Path(name)
     elif name == "kennel":
-        folder = toy.kennel_folder(store.find_home(home))
+        source = toy.kennel_folder(home)
     elif name == "dogs":
-        folder = _fetch_dogs(store.find_home(home))
+        source = _fetch_dogs(home)
     else:
-        raise DogtlError(f"{name!r} isn't known: choose kennel, dogs or a path")
-    return _list_photos(folder, name)
+        known = "choose kennel, dogs or a path"
+        raise DogtlError(f"{name!r} isn't known: {known} (./{name})")
+    return _list_photos(source, name, home)
 
 
-def read_photo(path: str | Path, short_side: int | None = None) -> Image:
+def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image:
     """Return a photo as an RGB image, upright.
 
     The EXIF orientation is applied, transparency is laid on white, 16-bit greys are
@@ -113,8 +133,8 @@ def read_photo(path: str | Path, short_side: int | None = None) -> Image:
 
     Parameters
     ----------
-    path : str or Path
-        A file in any common image format.
+    path : str, Path or PIL.Image.Image
+        A file in any common image format; or an image, which stays as it is.
     short_side : int, optional
         A JPEG may be decoded smaller, down to this many pixels, which is much faster.
 
@@ -135,15 +155,12 @@ def read_photo(path: str | Path, short_side: int | None = None) -> Image:
     >>> photos = dogtl.load_photos("kennel")
     >>> image = dogtl.read_photo(photos.paths["test"][0])
     >>> image.mode, image.size
-    ('RGB', (584, 439))
+    ('RGB', (427, 534))
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    if not os.path.isfile(path) and os.path.exists(path):  # a pipe would wait forever
-        raise OSError(errno.EINVAL, "it isn't a file")
     try:
-        data = Path(path).read_bytes()
-        with Image.open(io.BytesIO(data), formats=FORMATS.split()) as image:
+        with _open_photo(path) as image:
             if short_side:
                 image.draft(None, (short_side, short_side))
             image.load()
@@ -159,6 +176,17 @@ def read_photo(path: str | Path, short_side: int | None = None) -> Image:
         raise UnreadablePhoto(reason or type(error).__name__) from error
 
 
+def write_splits(photos: Photos, file: Path) -> None:
+    """Write which photo is in which split, as a CSV file that `load_photos` takes."""
+    text, folder = io.StringIO(newline=""), os.path.dirname(os.path.abspath(file))
+    rows = csv.writer(text)
+    rows.writerow(["path", "breed", "split"])
+    for split, paths in photos.paths.items():
+        for path, label in zip(paths, photos.labels[split], strict=True):
+            rows.writerow([os.path.relpath(path, folder), photos.breeds[label], split])
+    store.atomic_write(file, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
 def check_complete(photos: Photos) -> None:
     """Raise DogtlError if a breed has no photo in train, or another split none."""
     for split, labels in photos.labels.items():
@@ -166,8 +194,19 @@ def check_complete(photos: Photos) -> None:
         if not (counts.all() if split == "train" else counts.any()):
             breed = photos.breeds[counts.argmin()]
             raise DogtlError(
-                f"{photos.folder} has no usable {split} photo of {breed}: add some"
+                f"{photos.folder} has no usable {split} photo of {breed}: add some;"
+                f" {LAYOUTS}"
             )
+
+
+def _open_photo(photo: str | Path | Image) -> Image:
+    from PIL import Image
+
+    if isinstance(photo, Image.Image):
+        return photo.copy()
+    if not os.path.isfile(photo) and os.path.exists(photo):  # a pipe would wait forever
+        raise OSError(errno.EINVAL, "it isn't a file, nor a folder with photos")
+    return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS.split())
 
 
 def _to_rgb(image: Image) -> Image:
@@ -193,55 +232,138 @@ def _fetch_dogs(home: Path) -> Path:
         source = os.path.abspath(source)  # mine.zip is no word, but a path
     if os.path.isdir(source):
         return Path(source)
-    facts = os.stat(source) if os.path.isfile(source) else None
-    stamp = [facts.st_size, facts.st_mtime_ns] if facts else []
-    name = "dogs" if source == DOGS else f"dogs-{store.fingerprint(source, stamp)}"
+    stamp = store.stamp(source, home)
+    name = "dogs" if source == DOGS else f"dogs-{store.fingerprint(stamp)}"
     return download.fetch_folder(source, home / "photos" / name)
 
 
-def _list_photos(folder: Path, name: str) -> Photos:
-    """List the photos in train|valid|test / breed / file, without opening any."""
-    places = {split: _find_split(folder, split) for split in SPLITS}
-    breeds = [place.name for place in _visible(places["train"]) if os.path.isdir(place)]
+def _list_photos(source: Path, name: str, home: Path) -> Photos:
+    """List the photos of a folder or a CSV file, in all three splits."""
+    listed, strays = (_list_csv if source.is_file() else _list_folder)(source)
+    breeds = sorted(listed["train"])
     if len(breeds) < 2:
-        raise DogtlError(
-            f"{places['train']} holds {len(breeds)} breed folder(s): it needs two"
-        )
+        problem = f"{source} holds {len(breeds)} breed(s) to train, and needs two"
+        raise DogtlError(f"{problem}: {LAYOUTS}")
+    missing = [split for split in SPLITS if split not in listed]
+    if missing:
+        listed |= _cut(listed["train"], missing, home)
+    folder = source.parent if source.is_file() else source
     photos = Photos(name, folder, breeds, {}, {}, {})
-    for split, place in places.items():
-        paths, strays = _list_split(place, breeds)
-        labels = [breeds.index(path.parent.name) for path in paths]
-        photos.paths[split] = paths
-        photos.labels[split] = np.array(labels, dtype=np.int64)
-        photos.skipped[split] = dict.fromkeys(strays, "it isn't a file of a breed")
+    for split in SPLITS:
+        if unknown := sorted(listed[split].keys() - set(breeds)):
+            problem = f"train lacks {unknown[0]}, a breed in {split} of {source}"
+            raise DogtlError(f"{problem}: add it; {LAYOUTS}")
+        paths = [listed[split].get(breed, []) for breed in breeds]
+        photos.paths[split] = [*chain(*paths)]
+        photos.labels[split] = np.repeat(np.arange(len(breeds)), [*map(len, paths)])
+        reasons = dict.fromkeys(strays.get(split, []), "it isn't a file of a breed")
+        photos.skipped[split] = reasons
     check_complete(photos)
+    if missing:
+        cut = f"{' and '.join(missing)} cut from {name}, by content: {photos}"
+        log.warning("%s; dogtl fetch --splits FILE.csv lists them", cut)
+    for split, labels in photos.labels.items():
+        if len(set(labels.tolist())) == 1:
+            log.warning("all %s photos are of %s: add others", split, breeds[labels[0]])
     return photos
 
 
-def _find_split(folder: Path, split: str) -> Path:
-    found = [folder / name for name in SPLITS[split] if (folder / name).is_dir()]
-    if len(found) != 1:
-        raise DogtlError(
-            f"there is {'more than one' if found else 'no'} folder"
-            f" {folder / ' or '.join(SPLITS[split])}: put the {split} photos into one"
-        )
-    return found[0]
+def _list_folder(folder: Path) -> tuple[dict[str, dict], dict[str, list]]:
+    """Return the photos of each split that a folder has, and its strays."""
+    places = {name: folder / name for name in NAMES if (folder / name).is_dir()}
+    train = folder / "train" if places else folder  # else it's breed / file
+    if not train.is_dir():
+        raise DogtlError(f"there is no {train}: {LAYOUTS}")
+    listed, strays = {}, {}
+    for name, place in (places or {"train": train}).items():
+        if NAMES[name] in listed:
+            raise DogtlError(f"{place} is one {NAMES[name]} too many: {LAYOUTS}")
+        listed[NAMES[name]], strays[NAMES[name]] = _list_breeds(place)
+    return listed, strays
 
 
-def _list_split(folder: Path, breeds: list[str]) -> tuple[list[Path], list[Path]]:
+def _list_breeds(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     """Return the photos in the breeds' folders, and what lies in the wrong place."""
-    photos, strays = [], []
+    breeds: dict[str, list[Path]] = {}
+    strays = []
     for place in _visible(folder):
         if not os.path.isdir(place):
             strays.append(place)
-        elif place.name not in breeds:
-            raise DogtlError(f"train lacks {place.name}, a breed of {folder}: add it")
-        else:
-            for path in _visible(place):
-                (photos if os.path.isfile(path) else strays).append(path)
-    return photos, strays
+            continue
+        photos = breeds[place.name] = []
+        for path in _visible(place):
+            (photos if os.path.isfile(path) else strays).append(path)
+    return breeds, strays
 
 
 def _visible(folder: Path) -> list[Path]:
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     return [folder / name for name in names]
+
+
+def _list_csv(file: Path) -> tuple[dict[str, dict], dict[str, list]]:
+    """Return the photos that a CSV file lists for each split; train, if it has none."""
+    listed: dict[str, dict] = {"train": {}}
+    for line, row in enumerate(_read_csv(file), start=2):
+        path, breed = row.get("path"), row.get("breed", "").strip()
+        split = NAMES.get(row.get("split", "").strip() or "train")
+        if not (path and breed and split):
+            problem = f"row {line} of {file} has no path, no breed, or an unknown split"
+            raise DogtlError(f"{problem}: {LAYOUTS}")
+        photos = listed.setdefault(split, {}).setdefault(breed, set())
+        photos.add(os.path.abspath(os.path.join(file.parent, path)))
+    for breeds in listed.values():
+        breeds.update({b: [*map(Path, sorted(breeds[b]))] for b in breeds})
+    return listed, {}
+
+
+def _read_csv(file: Path) -> list[dict[str, str]]:
+    how = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    try:
+        with open(file, **how) as text:
+            rows = [row for row in csv.reader(text) if row] or [[]]
+    except csv.Error as error:
+        raise DogtlError(f"{file} is no CSV file ({error}): {LAYOUTS}") from error
+    names = [name.strip().lower() for name in rows[0]]
+    return [dict(zip(names, row, strict=False)) for row in rows[1:]]
+
+
+def _cut(train: dict[str, list[Path]], missing: list[str], home: Path) -> dict:
+    """Cut the missing splits from train; return them, and what's left of train.
+
+    A breed with too few photos for all splits stays in train.
+    """
+    hashes = _hash_contents([*chain(*train.values())], home)
+    share = HELD_OUT / (TRAIN + HELD_OUT * len(missing))
+    goes: dict[str, str] = {}  # by hash: equal photos stay together, whatever the breed
+    for breed in sorted(train):
+        new = sorted({hashes[path] for path in train[breed]} - goes.keys())
+        goes |= dict.fromkeys(new, "train")
+        for i, split in enumerate(missing if len(new) > len(missing) else []):
+            n = max(1, round(len(new) * share))
+            goes |= dict.fromkeys(new[i * n : i * n + n], split)
+    return {
+        split: {b: [p for p in train[b] if goes[hashes[p]] == split] for b in train}
+        for split in ("train", *missing)
+    }
+
+
+def _hash_contents(paths: list[Path], home: Path) -> dict[Path, str]:
+    """Return a hash of each photo's content; the home keeps them for the next time."""
+    stamps = [store.stamp(path, home) for path in paths]
+    file = home / "hashes" / f"{store.fingerprint(stamps)}.npz"
+    hashes = store.load_arrays(file).get("hashes")
+    if not hashes:
+        with ThreadPool() as pool:
+            made = pool.imap(_hash_content, paths)
+            hashes = list(progress(made, len(paths), "hashes"))
+        store.save_arrays(file, {"hashes": hashes})
+    return dict(zip(paths, hashes, strict=True))
+
+
+def _hash_content(path: Path) -> str:
+    """Return a hash of a photo's content, or of its path if it can't be opened."""
+    with suppress(OSError):
+        if os.path.isfile(path):  # a pipe would wait forever
+            return store.fingerprint_file(path)
+    return store.fingerprint(str(path))

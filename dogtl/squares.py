@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +43,8 @@ class Squares(Photos):
     files: dict[str, list[Path]]
 
     def __repr__(self) -> str:
-        what = f"squares of {self.size} x {self.size} pixels"
-        return super().__repr__().replace("photos", what)
+        what = rf"square\1 of {self.size} x {self.size} pixels"
+        return re.sub("photo(s?)", what, super().__repr__())
 
 
 def make_square(photo: Image, size: int) -> Image:
@@ -79,12 +80,12 @@ def make_square(photo: Image, size: int) -> Image:
     return photo.resize((size, size), Resampling.LANCZOS, box, reducing_gap=3.0)
 
 
-def square_jpeg(path: str | Path, size: int) -> bytes:
-    """Return the square of a photo's file as the bytes of a JPEG.
+def square_jpeg(photo: str | Path | Image, size: int) -> bytes:
+    """Return the square of a photo as the bytes of a JPEG.
 
     Its quality is 95, with full colour resolution. Raises what `read_photo` does.
     """
-    square = make_square(read_photo(path, short_side=2 * size), size)
+    square = make_square(read_photo(photo, short_side=2 * size), size)
     buffer = io.BytesIO()
     square.save(buffer, "JPEG", quality=95, subsampling="4:4:4")
     return buffer.getvalue()
@@ -128,9 +129,10 @@ def square(
     """
     home = store.find_home(home)
     squares = Squares(photos.name, photos.folder, photos.breeds, {}, {}, {}, size, {})
-    folders = {b: home / "squares" / str(size) / slug(b) for b in photos.breeds}
+    folders = [home / "squares" / str(size) / slug(b) for b in photos.breeds]
     for split, paths in photos.paths.items():
-        files = {p: _square_file(p, folders[p.parent.name], home) for p in paths}
+        rows = zip(paths, photos.labels[split], strict=True)
+        files = {p: _square_file(p, folders[label], home) for p, label in rows}
         reasons = _make_missing(files, size, split, home, client)
         unread = {path: reason for path, reason in reasons.items() if reason}
         made = [path not in unread for path in paths]
@@ -139,7 +141,7 @@ def square(
         squares.labels[split] = photos.labels[split][made]
         squares.skipped[split] = photos.skipped[split] | unread
         for path, reason in squares.skipped[split].items():
-            log.warning("skipped %s: %s", path.relative_to(photos.folder), reason)
+            log.warning("skipped %s: %s", os.path.relpath(path, photos.folder), reason)
     check_complete(squares)
     return squares
 
@@ -147,16 +149,9 @@ def square(
 def _square_file(path: Path, folder: Path, home: Path) -> Path:
     """Return where a photo's square lies.
 
-    The hash in its name is of the photo's path, size and time; of photos in the home
-    it's the path there, so that a home can be carried elsewhere.
+    The hash in its name is of the photo's path, size and time.
     """
-    try:
-        facts = os.stat(path)
-        stamp = f"{facts.st_size} {facts.st_mtime_ns}"
-    except OSError:  # it's gone
-        stamp = ""
-    place = str(path).removeprefix(f"{home}{os.sep}")
-    key = store.fingerprint(f"{CODE} {stamp} {place}")  # of one text, which is fast
+    key = store.fingerprint(f"{CODE} {store.stamp(path, home)}")
     return folder / f"{slug(path.stem)}-{key}.jpg"
 
 

@@ -56,6 +56,19 @@ def fingerprint_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:20]
 
 
+def stamp(path: Path, home: Path) -> str:
+    """Return a file's size, time and path, as one text, which is fast to hash.
+
+    Of files in the home it's the path there, so that a home can be carried elsewhere.
+    """
+    place = str(path).removeprefix(f"{home}{os.sep}")
+    try:
+        facts = os.stat(path)
+        return f"{facts.st_size} {facts.st_mtime_ns} {place}"
+    except OSError:  # it's gone
+        return f" {place}"
+
+
 def code_version(*sources: str) -> str:
     """Return a hash of source files (absolute paths) and of packages' versions.
 
@@ -91,9 +104,10 @@ def atomic_write(path: Path, data: bytes, modified: float | None = None) -> None
         if modified is not None:
             os.utime(part, (modified, modified))
         os.replace(part, path)
-    except FileNotFoundError:
-        if not path.exists():  # else another process was faster, and swept
-            raise
+    except OSError as error:
+        error.filename = str(path)  # a full disk names none
+        if not (isinstance(error, FileNotFoundError) and path.exists()):
+            raise  # else another process was faster, and swept
     finally:
         part.unlink(missing_ok=True)
 

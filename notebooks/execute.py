@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,6 +33,7 @@ from dogtl.store import find_home
 HERE = Path(__file__).resolve().parent
 FIGURES = HERE.parent / "figures"
 NOTEBOOKS = sorted(HERE.glob("0*.ipynb"))
+IMAGE = re.compile(r'<img width="(\d+)" alt="([^"]*)" src="data:([^;]+);base64,(.+)">')
 LATEX = """<details><summary>LaTeX</summary>
 
 ```latex
@@ -63,6 +65,8 @@ def kernel_environment(figures: Path | None = None) -> dict[str, str]:
     }
     if "DOGTL_DOGS_URL" in os.environ:
         chosen["DOGTL_DOGS_URL"] = choose(None, "DOGTL_DOGS_URL", "")
+    if os.environ.get("DOGTL_STYLE"):
+        chosen["DOGTL_STYLE"] = os.path.abspath(os.environ["DOGTL_STYLE"])
     if figures:
         chosen["DOGTL_FIGURES"] = str(figures)
     return os.environ | chosen
@@ -133,23 +137,33 @@ def write_pages(
         for file in HERE.glob("*.md"):
             shutil.copy(file, source / "notebooks")
         for stem, notebook in notebooks.items():
-            describe_images(notebook)
+            describe_images(notebook, figures)
             nbformat.write(notebook, source / "notebooks" / f"{stem}.ipynb")
         command = [sys.executable, "-m", "sphinx", "-q", "-d", source / "doctrees"]
         if subprocess.run([*command, source, folder], check=False).returncode:
             sys.exit("the pages couldn't be written: see the lines above")
 
 
-def describe_images(notebook: nbformat.NotebookNode) -> None:
-    """Give each figure on a page its caption, or the words in it, as its alt text."""
+def describe_images(notebook: nbformat.NotebookNode, figures: Path) -> None:
+    """Give each figure on a page a file, and its caption as alternative text."""
     captions = read_captions()
     for cell in notebook.cells:
         named = [name for name in captions if made_in(json.dumps(cell.source), name)]
-        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
-        words = [data["text/plain"] for data in shown if "image/jpeg" in data]
-        if words:
-            alt = captions[named[0]] if named else words[0]
-            cell.metadata["mystnb"] = {"image": {"alt": alt}}
+        for output in cell.get("outputs", []):
+            shown = IMAGE.match(output.get("data", {}).get("text/html", ""))
+            if shown:
+                width, alt, kind, pixels = shown.groups()
+                alt = describe(named[0], figures) if named else unescape(alt)
+                output["data"] = {kind: pixels}
+                cell.metadata["mystnb"] = {"image": {"alt": alt, "width": width}}
+
+
+def describe(name: str, figures: Path) -> str:
+    """Return a saved figure's alternative text: its caption and its main number."""
+    caption, table = read_captions()[name], figures / f"{name}.csv"
+    if not table.exists():
+        return caption
+    return dogtl.figures.alt_text(name, dogtl.figures.read_table(table), caption)
 
 
 def refresh() -> None:
@@ -217,7 +231,7 @@ def gallery(figures: Path) -> str:
             links.append(f"[numbers]({name}.csv)")
         in_latex = re.sub(r"([%&#_$])", r"\\\1", caption).replace(" \\%", r"\,\%")
         parts.append(
-            f"## {name}\n\n![{caption}]({name}.png)\n\n{caption}\n\n"
+            f"## {name}\n\n![{describe(name, figures)}]({name}.png)\n\n{caption}\n\n"
             f"{', '.join(links)}; from [{maker}](../notebooks/{maker}.ipynb)\n\n"
             + LATEX.format(name=name, caption=in_latex)
         )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +34,7 @@ HOME = os.environ.get("DOGTL_HOME")  # `make test` shares one kennel with the no
 def no_variables():
     """No variable of whoever runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PHOTOS", "MODULE", "SIZE", "DOGS_URL"):
+        for name in ("PHOTOS", "MODULE", "SIZE", "DOGS_URL", "STYLE"):
             patch.delenv(f"DOGTL_{name}", raising=False)
         patch.setenv("TQDM_DISABLE", "1")
         yield
@@ -203,6 +204,21 @@ def grid(tmp_path_factory):
 def colours(tmp_path_factory):
     """A module with an input of any size and 6 features."""
     return export(tmp_path_factory.mktemp("modules") / "colours", "Colours")
+
+
+@pytest.fixture(scope="session")
+def keras_file(tmp_path_factory):
+    """A small network of 32 x 32 pixels and 5 features, as Keras saves it."""
+    dogtl.import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(5, 3, activation="relu")]
+    layers += [keras.layers.BatchNormalization(), keras.layers.GlobalMaxPooling2D()]
+    file = tmp_path_factory.mktemp("keras") / "mine.keras"
+    with warnings.catch_warnings(action="ignore"):  # Keras' own
+        keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(file)
+    return file
 
 
 class Means(dogtl.Module):

@@ -1,5 +1,6 @@
 """The command line: results, messages, exit codes, and nothing imported for nothing."""
 
+import csv
 import json
 import logging
 import os
@@ -140,8 +141,8 @@ def messages(err: str) -> list[str]:
 
 
 def news(err: str) -> list[str]:
-    """The same without what's said of steps that are done, and of short training."""
-    said = messages(err)
+    """The same without what's said of done steps, short training, and the layer."""
+    said = [line for line in messages(err) if not line.startswith("layer ")]
     return [line for line in said if line not in NOTHING and "epochs" not in line]
 
 
@@ -246,7 +247,8 @@ def test_predict(cli, options, few, grid, finished):
     assert [*bad, *missing] == ["photo", "error"] * 2
     assert list(result) == ["photo", "predictions"] and result["photo"] == str(good)
     said = messages(err)
-    assert said == [f"{one['photo']}: {one['error']}" for one in (bad, missing)]
+    wrong = [f"{one['photo']}: {one['error']}" for one in (bad, missing)]
+    assert said == [f"layer {layer_of(finished)}", *wrong]
     code, out, err = cli("predict", *asked, *options)
     first, *lines = out.splitlines()
     assert code == 1 and first == str(good) and messages(err) == said
@@ -254,6 +256,38 @@ def test_predict(cli, options, few, grid, finished):
         [f"{one['probability']:.1%}", one["breed"]] for one in result["predictions"]
     ]
     assert cli("predict", good, *options, "--json")[0] == 0
+
+
+def test_predict_folders_into_a_csv(cli, options, few, grid, finished):
+    Path("mine").mkdir()
+    Path("mine/bad.jpg").write_bytes(b"no image")
+    line = ["predict", few / "test", "mine", *options, "--csv", "a.csv", "--top"]
+    code, out, err = cli(*line, 2)
+    (said,) = news(err)
+    assert (code, out) == (1, "") and said.startswith("mine/bad.jpg: ")
+    with open("a.csv", newline="") as text:
+        *rows, last = csv.DictReader(text)
+    assert [*last] == [
+        "photo",
+        "breed",
+        "probability",
+        "breed_2",
+        "probability_2",
+        "error",
+    ]
+    assert last["error"] == said.partition(": ")[2] and last["breed"] == ""
+    made = all_steps(few, grid, home=finished)
+    results = dogtl.predict(made.layer, made.module, few / "test", top=2)
+    for row, result in zip(rows, results, strict=True):
+        best = [str(cell) for one in result["predictions"] for cell in one.values()]
+        assert [*row.values()] == [result["photo"], *best, ""]
+    assert cli(*line, 1, "--json")[1].count('"breed"') == len(rows) == 5
+    strict = cli("predict", "mine", few, *options, "--strict")
+    assert strict[:2] == (1, "") and cli(*line[:2], *options, "--top", 0)[0] == 1
+    assert cli(*line[:2], *options, "--csv", "none/a.csv")[0] == 1
+    if Path("/dev/full").exists():
+        code, out, err = cli(*line[:2], *options, "--csv", "/dev/full")
+        assert code == 1 and messages(err)[-1] == "the output: No space left on device"
 
 
 def test_predict_needs_the_layer_and_its_module_alone(
@@ -268,7 +302,7 @@ def test_predict_needs_the_layer_and_its_module_alone(
     assert cli("predict", photo, "--photos", "./mine") == before
     monkeypatch.setattr(dogtl, "load_module", lambda *_: Means(16))
     code, out, err = cli("predict", photo, "--photos", "./mine")
-    (said,) = messages(err)
+    (said,) = news(err)
     assert (code, out) == (1, "") and "trained with the module" in said
     assert "train again" in said
 
@@ -286,6 +320,39 @@ def test_layers_lie_apart_and_are_listed(cli, options, few, mine, finished):
         (said,) = messages(err)
         assert (code, out) == (1, "") and "run dogtl train" in said
         assert all(file.stem in said for file in files)
+
+
+# --- photos of one's own --------------------------------------------------------------
+
+
+def test_a_split_that_was_cut_is_written_and_used(cli, light, few, home, tmp_path):
+    mine = shutil.copytree(few / "train", tmp_path / "mine")
+    for breed in mine.iterdir():
+        shutil.copy(few / "test" / breed.name / "dog_00.jpg", breed / "more.jpg")
+    code, out, err = cli("fetch", "--photos", mine, "--splits", "a/cut.csv")
+    assert code == 0 and "3 train, 3 valid, 3 test photos" in out
+    (said,) = news(err)
+    assert said.startswith(f"valid and test cut from {mine}, by content: 3 train")
+    assert cli("run", "--photos", mine)[0] == 0
+    before, lines = files_of(home / "bottlenecks"), set(STEPS)
+    os.chdir("a")
+    code, out, err = cli("run", "--photos", "cut.csv")
+    assert code == 0 and {line.partition(": n")[0] for line in messages(err)} >= lines
+    assert files_of(home / "bottlenecks") == before and len(files_of(home)) > 9
+    code, out, err = cli("predict", mine, "--photos", "cut.csv")
+    assert code == 0 and not news(err) and "cut.csv" in err
+
+
+def test_toys_and_drawings_belong_together(cli, light, few, kennel, monkeypatch):
+    def say(photos, module):
+        monkeypatch.setattr(dogtl, "load_module", lambda *_: module)
+        return news(cli("extract", "--photos", photos, "--home", kennel.home)[2])
+
+    toy = Means()
+    object.__setattr__(toy, "name", "toy")
+    assert say("kennel", toy) == say(few, Means()) == []
+    assert "use --module mobilenet_v2" in say(few, toy)[0]
+    assert "use --module toy" in say("kennel", Means())[0]
 
 
 # --- bad photos -----------------------------------------------------------------------
@@ -397,8 +464,39 @@ USAGE += [f"run --size {n}" for n in ("abc", "1.5", "²", "1e3")]
 @pytest.mark.parametrize("line", USAGE)
 def test_wrong_usage(cli, line):
     code, out, err = cli(*line.split())
-    assert (code, out) == (2, "") and err.startswith("usage: dogtl")
+    command = line.partition(" ")[0]
+    command = command if command in (*COMMANDS, "predict") else ""
+    assert (code, out) == (2, "") and err.startswith(f"usage: dogtl {command}".strip())
     assert "error: " in err.splitlines()[-1]
+
+
+def test_version(cli):
+    assert cli("--version") == (0, f"{dogtl.__version__}\n", "")
+
+
+def test_quiet_prints_the_result_alone(cli, options, finished, few):
+    for command, start in (("evaluate", ""), ("run", "figures in ")):
+        code, out, err = cli(command, *options, "--quiet")
+        assert (code, err) == (0, "") and out.startswith(start) and "breeds" not in out
+    (few / "test" / "stray.txt").write_text("no photo")
+    try:
+        code, out, err = cli("evaluate", *options, "-q")
+    finally:
+        (few / "test" / "stray.txt").unlink()
+    assert code == 0 and len(messages(err)) == 1 and "stray.txt" in err
+
+
+def test_another_style_draws_the_figures_anew(cli, options, finished, monkeypatch):
+    folder = figures_folder(cli("run", *options)[1])
+    Path("mine.mplstyle").write_text("font.size: 9")
+    monkeypatch.setenv("DOGTL_STYLE", "mine.mplstyle")
+    monkeypatch.setattr(dogtl.figures, "publish", sketch)
+    monkeypatch.setattr(dogtl.figures, "STYLE", ["mine.mplstyle"])
+    code, out, _ = cli("run", *options)
+    assert code == 0 and figures_folder(out).name != folder.name
+    Path("mine.mplstyle").unlink()
+    code, out, err = cli("run", *options)
+    assert code == 1 and messages(err)[-1].startswith("mine.mplstyle: No such file")
 
 
 def test_help(cli):
@@ -545,3 +643,29 @@ def test_killed_at_every_step_it_goes_on(alone, ready, few, home):
     process = python(RUN, layer_of(ready), 999, few, home)
     assert process.communicate(timeout=300) and process.returncode == 0
     assert files_of(home) == alone
+
+
+def test_export_and_predict_with_the_model_alone(
+    cli, options, few, finished, tmp_path, monkeypatch
+):
+    photos = sorted((few / "test").rglob("*.jpg"))[:2]
+    code, out, err = cli("export", *options, "model")
+    assert code == 0 and messages(err) == NOTHING
+    assert out.endswith(f"]\nmodel in {tmp_path / 'model'}\n")  # no figures
+    facts = json.loads(Path("model", "model.json").read_text("utf-8"))
+    assert facts["photos"] == few.name and facts["n_photos"] == 5
+    expected = json.loads(cli("predict", *options, "--json", *photos)[1])
+    before = times_of(finished)
+    for folder in (few, few / "nothing" / "..", layer_of(finished)):
+        code, out, err = cli("export", *options, folder)
+        assert code == 1 and not out and "give another folder" in err
+    assert times_of(finished) == before
+    monkeypatch.setenv("DOGTL_HOME", "nowhere")
+    code, out, err = cli("predict", "--model", "model", "--json", *photos, "no.jpg")
+    assert code == 1 and messages(err) == ["no.jpg: No such file or directory"]
+    assert not Path("nowhere").exists()
+    for result, one in zip(json.loads(out), expected, strict=False):
+        assert result["photo"] == one["photo"]
+        assert result["predictions"][0]["breed"] == one["predictions"][0]["breed"]
+    code, out, err = cli("predict", "--model", few, photos[0])
+    assert code == 1 and not out and "holds no model" in err

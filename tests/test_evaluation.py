@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_accuracy_and_interval():
 
 
 def test_top5():
-    assert PERFECT.top5 is None and made_up([0], [0], 4).top5 is None
+    assert PERFECT.top5 is None and made_up([0], [0], 5).top5 is None
     probabilities = np.array([[0.3, 0.2, 0.15, 0.1, 0.1, 0.09, 0.06]] * 7)
     names = list("abcdefg")
     seven = dogtl.Evaluation(probabilities, np.arange(7), names, names)
@@ -174,7 +175,9 @@ def test_the_most_frequent_mistakes():
     pairs = dogtl.confused_pairs(SOME, top=3)
     assert pairs["photos"] == [2, 1, 1]
     assert (pairs["breed"][0], pairs["prediction"][0]) == ("000.Breed_0", "001.Breed_1")
-    assert len(dogtl.confused_pairs(SOME)["photos"]) == 4
+    assert pairs["left_out"] == [1, 1, 1]
+    every = dogtl.confused_pairs(SOME)
+    assert len(every["photos"]) == 4 and every["left_out"] == [0] * 4
 
 
 def test_the_most_confident_errors():
@@ -252,9 +255,10 @@ def test_predictions_come_most_probable_first(seven, many):
 def test_bad_photos_among_good_ones(done, tmp_path):
     good = done.evaluation.paths[0]
     (tmp_path / "bad.jpg").write_bytes(b"no image")
+    os.mkfifo("pipe")
     Image.new("CMYK", (80, 20)).save(tmp_path / "ink.jpg")
     Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
-    asked = ["bad.jpg", good, "missing.jpg", tmp_path, "ink.jpg", str(good), "dot.png"]
+    asked = ["bad.jpg", good, "missing.jpg", "pipe", "ink.jpg", str(good), "dot.png"]
     results = dogtl.predict(done.layer, done.module, asked)
     assert [result["photo"] for result in results] == list(map(str, asked))
     wrong = [True, False, True, True, False, False, False]

@@ -1,9 +1,13 @@
 """Figures draw from few and many breeds, and are saved the same way every time."""
 
+import base64
 import csv
 import io
 import re
+import subprocess
+import sys
 import zlib
+from html import unescape
 from pathlib import Path
 
 import matplotlib
@@ -78,6 +82,12 @@ def tables(n: int, wrong: float = 0.3) -> dict[str, dict]:
         "counterfactuals": {
             "change": names[:9],
             **dict.fromkeys(("share", "low", "high"), line[:9]),
+        },
+        "wilson_picture": {
+            "truth": line,
+            "observed": [line[-1]] * n,
+            "low": line - 1,
+            "high": line + 1,
         },
         "predictions": {"breed": names[:9], "probability": line[:9]},
     }
@@ -252,16 +262,142 @@ def test_figures_go_to_the_home_unless_told(home, tmp_path, monkeypatch):
     assert (tmp_path / "elsewhere" / "empty.png").exists()
 
 
-def test_a_notebook_shows_a_jpeg(monkeypatch):
+def shown(figure, monkeypatch) -> tuple[Image.Image, dict]:
+    """The image that a notebook shows of a figure, and its HTML attributes."""
     import IPython.display
 
-    shown = []
-    keep = lambda data, raw: shown.append((data, raw))  # noqa: E731
+    kept = []
+    keep = lambda data, raw: kept.append(data)  # noqa: E731
     monkeypatch.setattr(IPython.display, "display", keep)
-    figures.training_curves(curves())._ipython_display_()
-    ((data, raw),) = shown
-    assert raw and data["image/jpeg"][:2] == b"\xff\xd8"
-    assert data["text/plain"] == "figure: epoch; cross-entropy [nats]; accuracy"
+    figure._ipython_display_()
+    words = dict(re.findall(r'(\w+)="([^"]*)"', kept[0]["text/html"]))
+    assert unescape(words["alt"]) == kept[0]["text/plain"] == figure.alt
+    pixels = base64.b64decode(words["src"].partition("base64,")[2])
+    return Image.open(io.BytesIO(pixels)), words
+
+
+def test_a_notebook_shows_lines_sharp_and_photos_small(monkeypatch):
+    image, words = shown(figures.training_curves(curves()), monkeypatch)
+    assert (image.format, image.size, words["width"]) == ("PNG", (1540, 528), "770")
+    assert words["alt"].endswith(
+        "Lowest valid loss 0.24, epoch 30, valid accuracy 0.88."
+    )
+    square = Image.new("RGB", (8, 8), "teal")
+    image, words = shown(figures.gallery([square], ['a "b"\n<c>']), monkeypatch)
+    assert (image.format, image.width, words["width"]) == ("JPEG", 770, "770")
+    assert words["alt"] == "1 image: a &quot;b&quot; &lt;c&gt;"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_described_in_words(name):
+    table = tables(7)[name]
+    text = figures.alt_text(name, table, "A caption.")
+    assert getattr(figures, name)(table).alt[0].isupper() and "`" not in text
+    assert text.startswith("A caption.") and (text[-1] == "." or name == "pca_map")
+    assert (name == "pca_map") != bool(re.search(r"\d", text))
+
+
+def test_mistakes_are_what_the_words_tell_of_a_confusion():
+    table = {"breed": list("aabb"), "prediction": list("abab"), "photos": [9, 1, 2, 9]}
+    text = figures.alt_text("confusion", table)
+    assert text.endswith("Highest photos 2, breed b, prediction a.")
+    right = {name: column[::3] for name, column in table.items()}
+    assert "Highest" not in figures.alt_text("confusion", right)
+
+
+@pytest.mark.parametrize("name", ["l2_penalty", "learning_curve"])
+def test_curves_have_intervals_and_an_axis_that_magnifies_nothing(name):
+    table = {"l2": [0, 1], "photos": [8, 9], "train_accuracy": [1, 0.97]}
+    table["valid_accuracy"] = [0.95, 0.96]
+    (bare,) = getattr(figures, name)(table).axes
+    assert bare.get_ylim() == (0.5, 1) and not bare.collections
+    (axis,) = getattr(figures, name)(
+        table | {"valid_low": [0.4, 0.6], "valid_high": [1, 1]}
+    ).axes
+    assert axis.get_ylim() == (0, 1)
+    ends = [segment[:, 1].tolist() for segment in axis.collections[0].get_segments()]
+    assert ends == [[0.4, 1], [0.6, 1]]
+
+
+def test_pairs_that_are_left_out_are_counted():
+    table = dogtl.confused_pairs(evaluation(20, wrong=0.9), top=3)
+    (more,) = set(table["left_out"])
+    said = f"and {more} more pairs, at most {table['photos'][-1]} each"
+    assert more > 1 and any(
+        said in text for text in texts(figures.confused_pairs(table))
+    )
+    table["left_out"] = [1] * 3
+    assert any("1 more pair," in text for text in texts(figures.confused_pairs(table)))
+
+
+def test_rows_of_a_gallery_are_labelled_once():
+    labels = ["photo", "its nearest"]
+    figure = figures.gallery([np.zeros((8, 8))] * 4, list("abcd"), 2, rows=labels)
+    assert [axis.get_ylabel() for axis in figure.axes] == [labels[0], "", labels[1], ""]
+    assert figure.alt == "4 images in rows (photo, its nearest): a; b; c; d"
+
+
+# --- in another style, and again ------------------------------------------------------
+
+
+def test_one_style_file_changes_all_figures(tmp_path, monkeypatch):
+    style = tmp_path / "journal.mplstyle"
+    style.write_text(
+        "savefig.format: svg\nfont.size: 11\nxtick.labelsize: 11\n"
+        "axes.prop_cycle: cycler('color', ['112233', '445566'])\n"
+    )
+    file = tmp_path / "per_breed.csv"
+    figures.publish(figures.per_breed, dogtl.per_breed(evaluation(3)), tmp_path)
+    before = files_of(tmp_path)
+    monkeypatch.setattr(figures, "STYLE", [*figures.STYLE, style])
+    figure = figures.redraw(str(file))
+    assert figure.axes[0].get_xticklabels()[0].get_size() == 11
+    assert "#445566" in (tmp_path / "per_breed.svg").read_text()
+    after = files_of(tmp_path)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"per_breed.png", "per_breed.pdf"}
+    figures.redraw(file)
+    assert files_of(tmp_path) == after
+
+
+def test_names_stay_names_in_a_table_and_numbers_become_numbers(tmp_path):
+    table = {"breed": ["007", "1e3"], "photos": [2, 3], "accuracy": [0.5, 1 / 3]}
+    table |= {"low": [0.1, 0.0], "high": [0.9, 1.0]}
+    figures.publish(figures.per_breed, table, tmp_path)
+    assert figures.read_table(tmp_path / "per_breed.csv") == table
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("per_breed", b"breed,photos\npug,3\n"),
+        ("per_breed", b""),
+        ("per_breed", b"breed,photos\npug\n"),
+        ("gallery", b"breed\npug\n"),
+        ("poodles", b"breed\npug\n"),
+        ("per_breed", None),
+    ],
+)
+def test_what_is_no_table_of_a_figure(tmp_path, name, data):
+    if data is not None:
+        (tmp_path / f"{name}.csv").write_bytes(data)
+    with pytest.raises(dogtl.DogtlError, match=f"{name}.csv"):
+        figures.redraw(tmp_path / f"{name}.csv")
+
+
+def test_nothing_of_the_readers_own_plots_changes():
+    program = """if True:
+        import matplotlib
+        from matplotlib import pyplot as plt
+        plt.switch_backend("agg")
+        figure, axis = plt.subplots()
+        before = dict(matplotlib.rcParams)
+        from dogtl import figures
+        drawn = figures.one_bottleneck({"feature": [0, 1], "value": [1, 2]})
+        figures.save(drawn, "drawn")
+        assert dict(matplotlib.rcParams) == before and plt.get_fignums() == [1]
+        assert plt.gcf() is figure and plt.gca() is axis"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
 def test_the_readers_own_style_stays(tmp_path):

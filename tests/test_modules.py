@@ -1,7 +1,11 @@
 """Modules are inspected once, and what is none is told in one sentence."""
 
+import functools
+import inspect
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +170,108 @@ def test_an_address_that_gives_no_module(web):
     web.serve("m", b"<html>")
     for address in (web.address("m"), "http://127.0.0.1:9/m/1", "nonsense://x/y"):
         assert address in refused("usable archive|respond", address)
+
+
+# --- Keras' networks ------------------------------------------------------------------
+
+
+@pytest.fixture
+def unfetched(monkeypatch):
+    """Networks of Keras with random weights, always the same ones."""
+    dogtl.import_tensorflow()
+    import keras
+
+    def patch(name, seed=0, **options):
+        make = inspect.unwrap(getattr(keras.applications, name))
+
+        @functools.wraps(make)
+        def seeded(**more):
+            keras.utils.set_random_seed(seed)
+            return make(**{"weights": None} | options | more)
+
+        monkeypatch.setattr(keras.applications, name, seeded)
+        return seeded
+
+    return patch
+
+
+@pytest.mark.parametrize("name", ["MobileNet", "VGG16", "MobileNetV3Small"])
+def test_a_network_of_keras_gets_what_it_expects(unfetched, name):
+    """Three kinds: values from -1 to 1, means taken off BGR, and values to 255."""
+    make = unfetched(name)
+    network = make(include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    ready = sys.modules[make.__module__].preprocess_input(255 * PIXELS)
+    expected = network(ready).numpy()
+    features = dogtl.modules._build_keras(f"keras:{name}", 32)(PIXELS).numpy()
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_network_of_keras_by_its_name(unfetched, home, tmp_path):
+    unfetched("MobileNet", alpha=0.25)
+    module = load_module("keras:MobileNet")
+    assert (module.name, module.label) == ("keras:MobileNet",) * 2
+    assert (module.size, module.n_features) == (224, 256)
+    assert module(np.zeros((2, 224, 224, 3))).shape == (2, 256)
+    assert python(MET, "keras:MobileNet").communicate(timeout=60) == ("224\n", "")
+    there = load_module("keras:MobileNet", 224, tmp_path / "there")
+    assert facts_of(there)[2:] == facts_of(module)[2:]  # wherever it was made
+    unfetched("MobileNet", alpha=0.25, seed=1)
+    other = load_module("keras:MobileNet", home=tmp_path / "elsewhere")
+    assert other.fingerprint != module.fingerprint
+
+
+def test_what_keras_lacks_or_can_t_fetch(home, monkeypatch):
+    listed = refused("Keras has no 'Inception'", "keras:Inception")
+    assert {"InceptionV3", "VGG16", "Xception"} <= set(re.findall(r"\w+", listed))
+    source = sys.modules["keras.src.applications.vgg16"]
+    monkeypatch.setattr(source, "WEIGHTS_PATH_NO_TOP", "http://127.0.0.1:9/no_such.h5")
+    assert "dogtl fetch" in refused("keras:VGG16 .*refused", "keras:VGG16", 32)
+    refused("at least 32x32.*--size", "keras:VGG16", 8)
+    refused("no module /", Path("keras:VGG16"))
+    assert not files_of(home)
+
+
+def test_a_model_file_of_keras(keras_file, tmp_path):
+    import keras
+
+    module = load_module(keras_file)
+    assert (module.size, module.n_features, module.label) == (32, 5, "mine.keras")
+    assert module.n_parameters == (3 * 3 * 3 + 1) * 5 + 4 * 5
+    expected = keras.saving.load_model(keras_file)(PIXELS).numpy()
+    np.testing.assert_allclose(module(PIXELS), expected, rtol=1e-5, atol=1e-6)
+    moved = shutil.copy(keras_file, tmp_path / "moved.keras")
+    assert load_module(moved, home=tmp_path).fingerprint == module.fingerprint
+    refused("32 pixels: set --size", keras_file, 64)
+
+
+def test_model_files_that_could_run_code_or_are_none(tmp_path, home):
+    dogtl.import_tensorflow()
+    import keras
+
+    class Own(keras.layers.Layer):
+        def call(self, images):
+            return images
+
+    def write(images):
+        (tmp_path / "ran").touch()
+        return images
+
+    one, other = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+    evil, own, two = keras.layers.Lambda(write), Own(), keras.layers.Add()
+    for name, out in (
+        ("evil", evil(one)),
+        ("own", own(one)),
+        ("two", two([one, other])),
+    ):
+        takes = [one, other] if name == "two" else one
+        keras.Model(takes, out).save(tmp_path / f"{name}.keras")
+    (tmp_path / "ran").unlink()  # written here, where the function is known
+    for name in ("evil", "own", "two"):
+        refused(f"{name}.keras can't be used.*no Lambda", tmp_path / f"{name}.keras")
+    assert not (tmp_path / "ran").exists() and not files_of(home)
+    (tmp_path / "bad.keras").write_bytes(b"x")
+    refused("bad.keras can.t be used", tmp_path / "bad.keras")
+    refused("missing.keras", tmp_path / "missing.keras")
 
 
 # --- a second look --------------------------------------------------------------------

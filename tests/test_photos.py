@@ -11,11 +11,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from conftest import sentence as sentence_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 import dogtl
+from dogtl.photos import LAYOUTS, SPLITS
 
 ORIENTATION = 274
 RGB = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
@@ -316,7 +318,7 @@ def test_hidden_files_are_passed_over_and_strays_skipped(tmp_path):
         "test": ["test/b/deeper", "test/b/pipe"],
     }
     assert all(why for split in photos.skipped.values() for why in split.values())
-    assert repr(photos) == "2 train, 1 valid, 1 test photos, 2 breeds, 6 skipped"
+    assert repr(photos) == "2 train, 1 valid, 1 test photo, 2 breeds, 6 skipped"
 
 
 def test_links_and_odd_names_are_photos_too(tmp_path):
@@ -336,13 +338,15 @@ def test_links_and_odd_names_are_photos_too(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "sentence"),
     [
-        (USUAL[:3], "there is no folder .*/test: put the test photos"),
-        (("train", *USUAL[2:]), "there is no folder .*/train: "),
-        ((*USUAL[:2], USUAL[3]), "there is no folder .*/valid or validation or val: "),
-        ((*USUAL, "val/a/1.jpg"), "there is more than one folder .*/valid or valid"),
-        ((*USUAL, "test/c/1.jpg"), "train lacks c, a breed of .*/test: "),
-        ((*USUAL[:1], *USUAL[2:]), r"/train holds 1 breed folder\(s\): "),
-        (("train/note.txt", *USUAL[2:]), r"/train holds 0 breed folder\(s\): "),
+        (USUAL[:3], "no usable test photo of a: "),  # too few to cut
+        (("train", *USUAL[2:]), "there is no .*/train: "),
+        (USUAL[2:], "there is no .*/train: "),
+        ((*USUAL, "val/a/1.jpg"), "/val is one valid too many: "),
+        ((*USUAL, "test/c/1.jpg"), "train lacks c, a breed in test of .*: "),
+        ((*USUAL[:1], *USUAL[2:]), r" holds 1 breed\(s\) to train, and needs two: "),
+        (("train/note.txt", *USUAL[2:]), r" holds 0 breed\(s\) to train, "),
+        (("1.jpg", "2.jpg"), r" holds 0 breed\(s\) to train, "),
+        (("a/deep/1.jpg", "b/deep/1.jpg"), "no usable train photo of a: "),
         ((*USUAL[:3], "test/b/.hidden"), "no usable test photo of a: "),
         ((*USUAL[:3], "test/stray.jpg"), "no usable test photo of a: "),
         (
@@ -354,15 +358,158 @@ def test_links_and_odd_names_are_photos_too(tmp_path):
 def test_a_folder_that_makes_no_sense_gives_one_sentence(tmp_path, paths, sentence):
     with pytest.raises(dogtl.DogtlError, match=sentence) as caught:
         dogtl.load_photos(lay_out(tmp_path, *paths))
-    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(tmp_path) in sentence_of(caught) and LAYOUTS in sentence_of(caught)
+
+
+def fill(folder, photos) -> Path:
+    """Files by their paths, each with its content."""
+    for path, content in photos.items():
+        lay_out(folder, path)
+        (folder / path).write_text(content)
+    return folder
+
+
+MANY = {f"{breed}/{i:03}.jpg": f"{breed}{i}" for breed in "ab" for i in range(40)}
+
+
+@pytest.mark.parametrize(
+    ("there", "counts"),
+    [
+        ((), (56, 12, 12)),
+        (("train",), (56, 12, 12)),
+        (("train", "val"), (66, 80, 14)),
+        (("train", "test"), (66, 14, 80)),
+    ],
+)
+def test_what_is_missing_is_cut_from_train(tmp_path, caplog, home, there, counts):
+    for split in there or ("",):
+        fill(tmp_path / "mine" / split, MANY)
+    photos = dogtl.load_photos("./mine")
+    assert tuple(map(len, photos.paths.values())) == counts
+    (said,) = caplog.messages
+    missing = {"train": "valid and test", "val": "test", "test": "valid"}
+    assert f"{missing[(there or ['train'])[-1]]} cut from {tmp_path / 'mine'}" in said
+    for split, paths in photos.paths.items():
+        labels = [photos.breeds.index(path.parent.name) for path in paths]
+        assert photos.labels[split].tolist() == labels and paths == sorted(paths)
+        assert labels.count(0) == labels.count(1)
+    (tmp_path / "mine").rename(tmp_path / "moved")  # nor does the order of files count
+    again = dogtl.load_photos("./moved")
+    assert names(again.paths, tmp_path / "moved") == names(photos.paths, photos.folder)
+
+
+def test_equal_photos_stay_together_and_unreadable_ones_count(tmp_path, monkeypatch):
+    same = {f"{breed}/{i}-again.jpg": f"a{i}" for breed in "ab" for i in range(40)}
+    fill(tmp_path / "mine", MANY | same | {"c/1.jpg": "one", "c/2.jpg": "two"})
+    os.mkfifo(tmp_path / "mine/c/pipe")
+    (tmp_path / "mine/notes.txt").write_text("a stray")
+    photos = dogtl.load_photos("./mine")
+    contents = {split: {p.read_text() for p in photos.paths[split]} for split in SPLITS}
+    assert (
+        sum(map(len, contents.values())) == 82 == len(set().union(*contents.values()))
+    )
+    assert {path.name for path in photos.skipped["train"]} == {"notes.txt", "pipe"}
+    assert {path.parent.name for path in photos.paths["test"]} == {
+        "a",
+        "b",
+    }  # c is small
+    read = dogtl.store.fingerprint_file
+
+    def refuse(path):  # instead of chmod, which doesn't stop root
+        if path.name == "007.jpg":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    (tmp_path / "mine/b/007.jpg").touch()
+    monkeypatch.setattr(dogtl.store, "fingerprint_file", refuse)
+    again = dogtl.load_photos("./mine")
+    assert sum(map(len, again.paths.values())) == 162
+
+
+def test_contents_are_hashed_once_and_only_to_cut(tmp_path, home, monkeypatch):
+    fill(tmp_path / "mine", MANY)
+    lay_out(tmp_path / "whole", *USUAL)
+    dogtl.load_photos("./whole")
+    assert not home.exists()
+    first = dogtl.load_photos("./mine")
+    (file,) = home.rglob("*.npz")
+    intact = file.read_bytes()
+    file.write_bytes(intact[:-50])
+    assert dogtl.load_photos("./mine").paths == first.paths
+    assert file.read_bytes() == intact
+    monkeypatch.setattr(dogtl.store, "fingerprint_file", None)
+    assert dogtl.load_photos("./mine").paths == first.paths
+
+
+def write(path, text) -> Path:
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Path(path)
+
+
+def test_photos_from_a_csv_file(tmp_path, caplog):
+    lines = ("z/2.jpg, b ,", "/else/1.jpg,a,train", "z/../1.jpg,a,val", "2.jpg,b,test")
+    file = write("lists/mine.csv", "\ufeffPath, Breed,split\r\n" + "\r\n".join(lines))
+    for chosen in (file, "./lists/mine.csv"):
+        photos = dogtl.load_photos(chosen)
+        folder = tmp_path / "lists"
+        assert (photos.name, photos.folder) == (str(tmp_path / file), folder)
+        train = [Path("/else/1.jpg"), folder / "z/2.jpg"]
+        assert list(photos.paths.values()) == [
+            train,
+            [folder / "1.jpg"],
+            [folder / "2.jpg"],
+        ]
+        assert [*map(list, photos.labels.values())] == [[0, 1], [0], [1]]
+    assert caplog.messages[0] == "all valid photos are of a: add others"
+    os.chdir("lists")
+    assert dogtl.load_photos("mine.csv").paths == photos.paths
+
+
+def test_a_cut_can_be_written_and_read_again(tmp_path, caplog):
+    odd = [b"a/caf\xe9.jpg", b'a/ "x",\ny.jpg', "a/Ünï 犬.jpg".encode()]
+    try:
+        fill(tmp_path / "mine", MANY | {os.fsdecode(path): str(path) for path in odd})
+    except OSError:
+        pytest.skip("this file system takes Unicode only")
+    photos = dogtl.load_photos("./mine")
+    dogtl.photos.write_splits(photos, Path("deep/er/cut.csv"))
+    caplog.clear()
+    again = dogtl.load_photos("./deep/er/cut.csv")
+    assert again.paths == photos.paths and again.breeds == photos.breeds
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "path,breed\n",
+        "path,breed\n1.jpg,a\n",
+        "path;breed\n1.jpg;a\n2.jpg;b\n",
+        "1.jpg,a\n2.jpg,b\n",
+        "path,breed\n1.jpg,a\n2.jpg\n",
+        "path,breed\n1.jpg,a\n2.jpg, \n",
+        "path,breed,split\n1.jpg,a,train\n2.jpg,b,holdout\n",
+        "path,breed,split\n1.jpg,a,test\n2.jpg,b,test\n",
+        "path,breed,split\n1.jpg,a,\n2.jpg,b,\n3.jpg,c,test\n",
+        "path,breed\n" + "x" * 200_000 + ",a\n",
+        b"path,breed\n" + bytes(99),
+        encode("PNG"),
+    ],
+)
+def test_a_csv_file_that_makes_no_sense_gives_one_sentence(text):
+    with pytest.raises(dogtl.DogtlError) as caught:
+        dogtl.load_photos(write("lists/mine.csv", text))
+    said = sentence_of(caught)
+    assert "/lists" in said and LAYOUTS in said
 
 
 def test_no_folder_and_no_known_word(tmp_path):
-    lay_out(tmp_path, "file")
-    for chosen in ("./none", tmp_path / "file", "s3://bucket/dogs"):
-        with pytest.raises(dogtl.DogtlError, match="there is no folder"):
+    for chosen in ("./none", "none.csv", "s3://bucket/dogs"):
+        with pytest.raises(dogtl.DogtlError, match="there is no .*(none|dogs)"):
             dogtl.load_photos(chosen)
-    with pytest.raises(dogtl.DogtlError, match="'puppies' isn't known: choose kennel"):
+    with pytest.raises(dogtl.DogtlError, match=r"'puppies' isn't .* \(./puppies\)"):
         dogtl.load_photos("puppies")
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import dogtl
+
 ROOT = Path(__file__).parent.parent
 LISTED = {
     "tensorflow",
@@ -92,15 +94,21 @@ def test_files_name_no_machine_and_no_registry():
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """The project as a wheel, unpacked into an empty folder."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
+def source(tmp_path_factory) -> Path:
+    """A clone of the project, as far as installing it needs; its folder is dogtl."""
+    source = tmp_path_factory.mktemp("clone") / "dogtl"
     for file in project_files():
         if file.is_relative_to(ROOT / "dogtl") or file.parent == ROOT:
             copy = source / file.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(file.read_bytes())
+    return source
+
+
+@pytest.fixture(scope="module")
+def installed(source, tmp_path_factory) -> Path:
+    """The project as a wheel, unpacked into an empty folder."""
+    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
         + ["--no-build-isolation", "--wheel-dir", folder, source],
@@ -109,6 +117,49 @@ def installed(tmp_path_factory) -> Path:
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(folder / "site")
     return folder / "site"
+
+
+def test_papers_name_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == dogtl.__version__ and citation["cff-version"]
+    licence = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert citation["license"] == licence["license"]
+    news = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"## {dogtl.__version__} " in news
+
+
+def test_what_the_papers_name_exists():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.search(r"^\.PHONY: (.*)", makefile, re.MULTILINE)[1].split())
+    for name in ("CONTRIBUTING.md", "TEACHING.md"):
+        text = (ROOT / name).read_text("utf-8")
+        named = set(re.findall(r"`make ([\w-]+)", text))
+        assert named <= targets and (name[0] == "T" or named == targets), name
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (ROOT / link).exists(), link
+    lessons = (ROOT / "TEACHING.md").read_text("utf-8")
+    for file in (ROOT / "notebooks").glob("0*.ipynb"):
+        assert f"(notebooks/{file.name})" in lessons
+
+
+def test_an_editable_install_is_found_beside_a_clone_called_dogtl(source, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+        + ["--no-build-isolation", "--target", tmp_path, "--editable", source],
+        check=True,
+    )
+    program = f"import site; site.addsitedir({str(tmp_path)!r})\n"
+    program += "import dogtl; print(dogtl.__version__)"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=source.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == f"{dogtl.__version__}\n", found.stderr
 
 
 def test_wheel_works_in_an_empty_folder(installed, photos, tmp_path):

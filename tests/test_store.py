@@ -336,10 +336,10 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     before = times_of(tmp_path)
     store.atomic_write(path, b"first")
     assert times_of(tmp_path) == before  # it had these bytes
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full") as caught:
         patch.setattr(Path, "write_bytes", fill_the_disk)
         store.atomic_write(path, b"second")
-    assert times_of(tmp_path) == before
+    assert times_of(tmp_path) == before and caught.value.filename == str(path)
 
     def write(number):
         store.atomic_write(path, bytes([number]) * 50_000)

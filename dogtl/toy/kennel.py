@@ -109,7 +109,7 @@ LOOK_ALIKES = (
 )
 
 # How much the dogs of a breed differ, in shares of each number's range: in their build
-# much, or the toy module makes one mistake in 240 photos and there is little to learn;
+# much, or the toy module hardly makes a mistake and there is little to learn;
 # in their colours less, or there would be green ones.
 BUILD, COLOUR = 0.22, 0.04
 
