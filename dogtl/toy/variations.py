@@ -1,7 +1,4 @@
-"""Dogs of the kennel drawn again with one thing changed, and dogs of your own.
-
-We know how each photo came about, so we can ask what no photo collection answers.
-"""
+"""Dogs of the kennel drawn again with one thing changed, and dogs of your own."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ from dogtl.toy.kennel import BREEDS, BUILD, COLOUR, Photo, photo_list
 from dogtl.toy.scenery import SCENES
 
 COAT = [name for name in NAMES[NAMES.index("hair") :] if name != "blue_eyes"]
-Pictures = tuple[Image.Image, Image.Image]  # a photo and the mask of its dog
 
 
 def redraw(
@@ -29,7 +25,7 @@ def redraw(
     mirrored: bool = False,
     cut: float = 0.0,
     seed: int = 0,
-) -> Pictures:
+) -> tuple[Image.Image, Image.Image]:
     """Return a photo of the kennel, drawn again with what is given changed.
 
     Everything else stays as it was: with no change it's the photo itself, before its
@@ -85,7 +81,7 @@ def redraw(
 
 def draw_dog(
     breed: str, seed: int = 0, *, scene: str | None = None, **measures
-) -> Pictures:
+) -> tuple[Image.Image, Image.Image]:
     """Return a photo of a dog of your own and its mask, as `redraw` does.
 
     Takes the breed to begin with and measures of `brush.Dog` to change; the rest comes
