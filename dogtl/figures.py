@@ -36,7 +36,15 @@ FORMATS = ("png", "pdf")  # and the one that a style names: savefig.format
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
 NO_DATE["svg"] = {"Date": None}
 BLUE = "C1"  # the style's second colour
-TEXTS = ("breed", "prediction", "module", "photo", "square")  # columns; 7 may be a name
+TEXTS = (
+    "breed",
+    "prediction",
+    "module",
+    "photo",
+    "square",
+    "method",
+    "change",
+)  # columns; 7 may be a name
 MAIN = {  # what a figure's alternative text tells: the row with an extreme value
     "cropped_away": (max, "photos", "low", "high"),
     "one_bottleneck": (max, "value", "feature"),
@@ -50,6 +58,8 @@ MAIN = {  # what a figure's alternative text tells: the row with an extreme valu
     "confused_pairs": (max, "photos", "breed", "prediction"),
     "calibration": (max, "confidence", "accuracy"),
     "compare_modules": (max, "accuracy", "module"),
+    "transfer_curve": (max, "accuracy", "method", "photos"),
+    "counterfactuals": (max, "share", "change"),
     "predictions": (max, "probability", "breed"),
 }
 FIGURES: dict[str, Callable[..., Figure]] = {}  # what `styled` made, by name
@@ -463,6 +473,46 @@ def compare_modules(table: dict) -> Figure:
             axis.annotate(text, (1, row), (x, 0), **look)
     axis.set_yticks(range(top), [table["module"][i] for i in order])
     axis.set(xlim=(0, 1.02), ylim=(-0.6, top - 0.4))
+    axis.grid(axis="x", linewidth=0.3)
+    return figure
+
+
+@styled
+def transfer_curve(table: dict) -> Figure:
+    """``accuracy`` of each ``method`` by ``photos`` per breed, ``low`` to ``high``.
+
+    A dotted line marks the accuracy of ``chance``.
+    """
+    x, y = "training photos per breed", "test accuracy, 95 % interval"
+    figure, axis = _axis(PAGE, 3.2, x, y)
+    methods, names = list(dict.fromkeys(table["method"])), ("photos", "accuracy")
+    columns = [np.array(table[name]) for name in (*names, "low", "high")]
+    for i, method in enumerate(methods):
+        rows = np.array(table["method"]) == method
+        photos, share, low, high = (column[rows] for column in columns)
+        (line,) = axis.plot(photos, share, marker="osD^v"[i % 5], label=method)
+        band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+        axis.fill_between(photos, low, high, **band)
+    axis.axhline(table["chance"][0], color="0.4", linewidth=0.8, linestyle=":")
+    axis.set(xscale="log", ylim=(0, 1))
+    ticks = np.unique(columns[0])
+    axis.set_xticks(ticks, [f"{n:.3g}" for n in ticks])
+    axis.minorticks_off()
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+@styled
+def counterfactuals(table: dict) -> Figure:
+    """The ``share`` of predictions, ``low`` to ``high``, that each ``change`` moves."""
+    order = np.argsort(table["share"], kind="stable")
+    what = "changed predictions, 95 % interval"
+    figure, axis = _axis(COLUMN, 0.7 + 0.22 * len(order), what, "")
+    for row, i in enumerate(order):
+        axis.hlines(row, table["low"][i], table["high"][i], color=BLUE, linewidth=1)
+        axis.plot(table["share"][i], row, "o", color="black")
+    axis.set_yticks(range(len(order)), [table["change"][i] for i in order])
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(order) - 0.4))
     axis.grid(axis="x", linewidth=0.3)
     return figure
 

@@ -1,5 +1,6 @@
 """The embedded default gives what README and lessons say, to within some photos."""
 
+import io
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -666,3 +667,165 @@ def test_two_modules_side_by_side_help_little_as_lesson_6_says(kennel):
     layers = [dogtl.fit(one["train"], one["valid"]) for one in (toy, both)]
     shares = [one.history["valid_accuracy"][one.best_epoch - 1] for one in layers]
     assert abs(shares[0] - shares[1]) * len(toy["valid"].labels) < 2.5
+
+
+def few(data, count, seed):
+    """So many training photos of each breed, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(data.labels))
+    rows = [order[data.labels[order] == k][:count] for k in range(len(BREEDS))]
+    rows = np.concatenate(rows)
+    return replace(data, features=data.features[rows], labels=data.labels[rows])
+
+
+def correct_of(data, train):
+    """How many test photos are correct with a layer that learned from these photos."""
+    layer = dogtl.fit(train, data["valid"], 0.01)
+    return int(dogtl.evaluate(layer, data["test"]).correct.sum())
+
+
+@pytest.fixture(scope="module")
+def blind(kennel):
+    """The network with random weights, and its bottlenecks."""
+    module = dogtl.load_module("toy_random", home=kennel.home)
+    return module, dogtl.extract(kennel.squares, module, kennel.home)
+
+
+def test_one_photo_beats_all_without_transfer_as_lesson_7_says(kennel, blind):
+    made, tiny = kennel.bottlenecks, {}
+    for split, data in made.items():
+        pixels = squares_of(kennel, split, 16).reshape(len(data.labels), -1) / 255
+        tiny[split] = replace(data, features=pixels.astype(np.float32))
+    ones = [correct_of(made, few(made["train"], 1, seed)) for seed in range(3)]
+    low, _ = dogtl.wilson_interval(min(ones), PHOTOS)
+    for others in (blind[1], tiny):
+        correct = correct_of(others, others["train"])
+        assert low > dogtl.wilson_interval(correct, PHOTOS)[1] + 0.1
+    shuffled = np.random.default_rng(0).permutation(made["train"].labels)
+    assert correct_of(made, replace(made["train"], labels=shuffled)) < 0.2 * PHOTOS
+
+
+def drawn_again(paths, changes, seed=0):
+    """The squares of photos drawn again with changes, and their masks, as arrays."""
+    pairs = [
+        dogtl.toy.variations.redraw(path, seed=seed, **change)
+        for path, change in zip(paths, changes, strict=True)
+    ]
+    squares = [[np.asarray(dogtl.make_square(i, 112)) for i in pair] for pair in pairs]
+    images, masks = map(np.stack, zip(*squares, strict=True))
+    return images / np.float32(255), masks / np.float32(255)
+
+
+def share_on_dog(image, mask, network, layer):
+    """The share of a photo's occlusion map that falls on the dog."""
+    batch = np.repeat(image[None], 50, axis=0)
+    for cell in range(49):
+        i, j = 16 * (cell // 7), 16 * (cell % 7)
+        batch[cell + 1, i : i + 16, j : j + 16] = 0.6
+    logits = layer.logits(network(batch))
+    log_p = logits[:, logits[0].argmax()] - np.logaddexp.reduce(logits, axis=1)
+    heat = (log_p[0] - log_p[1:]).clip(0)
+    return heat @ mask.reshape(7, 16, 7, 16).mean(axis=(1, 3)).ravel() / heat.sum()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])  # of the kennel
+def test_the_module_looks_at_the_dog_as_lesson_7_says(kennel, blind, seed):
+    photos = dogtl.toy.kennel.photo_list(seed)[-PHOTOS::20]
+    images, masks = drawn_again([p.path for p in photos], [{}] * len(photos), seed)
+    random, made = blind
+    task = random, dogtl.fit(made["train"], made["valid"], 0.01)
+
+    def mean_share(*task):
+        pairs = zip(images, masks, strict=True)
+        return np.mean([share_on_dog(*pair, *task) for pair in pairs])
+
+    trained = mean_share(kennel.module, kennel.layer)
+    assert trained > masks.mean() + 0.25 and trained > mean_share(*task) + 0.15
+
+
+def test_the_coat_counts_and_the_background_does_not_as_lesson_7_says(kennel):
+    test, rng = kennel.bottlenecks["test"], np.random.default_rng(0)
+    dogs = [i for k in range(len(BREEDS)) for i in np.flatnonzero(test.labels == k)[:2]]
+    coats, poses = list(BREEDS), dogtl.toy.brush.sample_pose
+
+    def changed(changes):
+        images, _ = drawn_again([test.paths[i] for i in dogs], changes)
+        answers = kennel.layer.logits(kennel.module(images)).argmax(axis=1)
+        return (answers != kennel.evaluation.predictions[dogs]).sum()
+
+    assert changed([{}] * 24) <= 1
+    assert changed([{"scene": "snow"}] * 24) <= 4
+    assert changed([{"pose": poses(rng)} for _ in dogs]) <= 6
+    assert changed([{"coat": coats[(test.labels[i] + 5) % 12]} for i in dogs]) >= 12
+
+
+@pytest.fixture(scope="module")
+def network(kennel):
+    """The toy module as a Keras network, as lesson 7 builds it."""
+    saved = dogtl.import_tensorflow().saved_model.load(str(kennel.module.folder))
+    network = dogtl.toy.pretrain.network()
+    for mine, trained in zip(network.variables, saved.variables, strict=True):
+        mine.assign(trained)
+    return network
+
+
+@pytest.fixture(scope="module")
+def halfway(kennel, network):
+    """Features from half-way through it, as a function; and those of the kennel."""
+    from keras import Model, layers
+
+    middle = layers.GlobalAveragePooling2D()(network.layers[17].output)
+    model = Model(network.input, middle)
+
+    def features_of(images):
+        return model.predict(images, verbose=0, batch_size=32)
+
+    made = {}
+    for split, data in kennel.bottlenecks.items():
+        features = features_of(squares_of(kennel, split) / np.float32(255))
+        made[split] = replace(data, features=features)
+    return features_of, made
+
+
+def test_the_keras_network_is_the_module_as_lesson_7_says(kennel, network):
+    images = squares_of(kennel, "test")[:8] / np.float32(255)
+    expected = kennel.bottlenecks["test"].features[:8]
+    found = network(images, training=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])  # of the pugs
+def test_a_planted_shortcut_costs_accuracy_as_lesson_7_says(kennel, halfway, seed):
+    (features_of, fair), pug, biased = halfway, 10, {}
+    for split, data in fair.items():
+        paths = [p for p in data.paths if p.parent.name == "011.Pug"]
+        beach, _ = drawn_again(paths, [{"scene": "beach"}] * len(paths), seed)
+        features = data.features.copy()
+        features[data.labels == pug] = features_of(beach)
+        biased[split] = replace(data, features=features)
+    others = [scene for scene in dogtl.toy.scenery.SCENES if scene != "beach"]
+    away, _ = drawn_again(paths, [{"scene": others[i % 7]} for i in range(20)], seed)
+    known = []
+    for data in (fair, biased):
+        layer = dogtl.fit(data["train"], data["valid"], 1e-3)
+        for rows in (features_of(beach), features_of(away)):
+            known.append((layer.logits(rows).argmax(axis=1) == pug).sum())
+    _, fair_away, biased_there, biased_away = known
+    assert biased_there >= 15 and biased_away <= biased_there - 5
+    assert biased_away <= fair_away - 3
+
+
+def test_leaked_photos_are_nearer_than_others_as_lesson_7_says(kennel):
+    train, valid, test = kennel.bottlenecks.values()
+
+    def nearest(features):
+        gaps = [np.linalg.norm(train.features - row, axis=1).min() for row in features]
+        return np.array(gaps)
+
+    again = []
+    for square in squares_of(kennel, "train")[::10]:
+        buffer = io.BytesIO()
+        Image.fromarray(square.astype(np.uint8)).save(buffer, "JPEG", quality=40)
+        again.append(dogtl.read_square(buffer))
+    limit = nearest(valid.features).min()
+    assert (nearest(kennel.module(np.stack(again) / 255)) < limit).mean() > 0.85
+    assert (nearest(test.features) < limit).mean() < 0.05

@@ -73,6 +73,16 @@ def tables(n: int, wrong: float = 0.3) -> dict[str, dict]:
             "pareto": [i % 2 for i in range(n)],
             **interval,
         },
+        "transfer_curve": {
+            "method": [names[i // 2] for i in range(n)],
+            "photos": [1 + i % 2 for i in range(n)],
+            "chance": [0.1] * n,
+            **interval,
+        },
+        "counterfactuals": {
+            "change": names[:9],
+            **dict.fromkeys(("share", "low", "high"), line[:9]),
+        },
         "wilson_picture": {
             "truth": line,
             "observed": [line[-1]] * n,

@@ -1,5 +1,6 @@
 """The kennel draws the same photos from the same seed, and its brush draws anything."""
 
+import doctest
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from inspect import getsource
@@ -8,14 +9,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import die_at, files_of, python, times_of
+from conftest import die_at, files_of, python, sentence, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps, ImageStat
 from PIL.ExifTags import Base
 
 import dogtl
-from dogtl.toy import brush, kennel
+from dogtl.toy import brush, kennel, variations
 
 FEW = [photo for photo in kennel.photo_list() if photo.breed in ("Beagle", "Pug")][::9]
 
@@ -219,3 +220,73 @@ def test_a_sibling_lacks_what_the_dog_lacks():
     pug = kennel.BREEDS["Pug"][0]
     sibling = brush.vary(pug, np.random.default_rng(0))
     assert sibling != pug and sibling.spots == sibling.saddle == 0
+
+
+# --- variations --------------------------------------------------------------------
+
+
+def test_redrawn_with_no_change_it_is_the_photo_upright(folder):
+    turned = next(p for p in kennel.photo_list() if kennel.stored(p)[2] == 8)
+    grey = next(p for p in kennel.photo_list() if kennel.stored(p)[0].mode == "L")
+    for photo in (*FEW[:3], turned, grey):
+        image, mask, way = kennel.stored(photo)
+        back = {1: None, 6: 4, 8: 2}[way]  # Image.Transpose.ROTATE_270 and _90
+        if way != 1:
+            image, mask = image.transpose(back), mask.transpose(back)
+        again, its_mask = variations.redraw(folder / photo.path)
+        assert again.tobytes() == image.convert("RGB").tobytes()
+        assert its_mask.tobytes() == mask.tobytes()
+
+
+def test_one_thing_of_a_photo_is_changed():
+    path = FEW[0].path
+    image, mask = variations.redraw(path)
+    beach, same = variations.redraw(path, scene="beach")
+    assert beach.tobytes() != image.tobytes() and same.tobytes() == mask.tobytes()
+    mirrored, flipped = variations.redraw(path, mirrored=True)
+    assert ImageOps.mirror(mirrored).tobytes() == image.tobytes()
+    assert ImageOps.mirror(flipped).tobytes() == mask.tobytes()
+    coat, _ = variations.redraw(path, coat="Dalmatian")
+    assert coat.size == image.size and coat.tobytes() != image.tobytes()
+    pose = brush.sample_pose(np.random.default_rng(1))
+    assert variations.redraw(path, pose=pose)[1].tobytes() != mask.tobytes()
+    assert variations.redraw(path, seed=1)[0].tobytes() != image.tobytes()
+
+
+def test_cut_at_the_edge_a_share_of_the_dog_is_outside():
+    _, whole = variations.redraw(FEW[0].path)
+    part, seen = variations.redraw(FEW[0].path, cut=0.4)
+    left, _, right, _ = whole.getbbox()
+    assert part.size == seen.size and part.width == part.height
+    assert seen.getbbox()[0] <= 2  # the dog goes on beyond the edge
+    assert seen.getbbox()[2] <= 0.6 * (right - left) + 2
+
+
+def test_a_dog_of_ones_own():
+    one, mask = variations.draw_dog("Pug", leg=1.6, coat=(90.0, 60.0, 40.0))
+    other, smaller = variations.draw_dog("Pug")
+    assert one.size == mask.size == other.size and one.tobytes() != other.tobytes()
+    boxes = [found.getbbox() for found in (mask, smaller)]
+    tall, short = ((b[3] - b[1]) / (b[2] - b[0]) for b in boxes)
+    assert tall > 1.2 * short
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: variations.redraw("test/004.Beagle/none.jpg"),
+        lambda: variations.redraw(FEW[0].path, scene="moon"),
+        lambda: variations.redraw(FEW[0].path, coat="Cat"),
+        lambda: variations.draw_dog("Cat"),
+        lambda: variations.draw_dog("Pug", wings=2),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error_of_one_sentence(draw):
+    with pytest.raises(dogtl.DogtlError) as error:
+        draw()
+    assert "choose" in sentence(error) or "take" in sentence(error)
+
+
+def test_the_examples_of_variations_run():
+    result = doctest.testmod(variations, extraglobs={"dogtl": dogtl})
+    assert result.attempted >= 4 and result.failed == 0

@@ -1,6 +1,6 @@
 """The code that closes each lesson needs no dogtl, and gives what dogtl gives.
 
-The six blocks are run one after another on a few photos of the kennel, as a reader
+The seven blocks are run one after another on a few photos of the kennel, as a reader
 would run them, except that Keras' networks get random weights.
 """
 
@@ -148,7 +148,7 @@ def test_the_evaluation_is_that_of_dogtl(ran):
 
 
 def test_a_photo_gets_the_probabilities_that_its_row_has(ran):
-    folder, (*_, names, _) = ran
+    folder, (*_, names, _, _) = ran
     data = np.load(folder / "features.npz")
     row = sum(COUNTS["test"] for breed in BREEDS[:-1])  # the last breed's first photo
     features, probabilities = names["features"], names["probabilities"]
@@ -159,11 +159,25 @@ def test_a_photo_gets_the_probabilities_that_its_row_has(ran):
 
 
 def test_two_backbones_are_compared_by_mcnemar_s_test(ran):
-    _, (*_, names) = ran
+    _, (*_, names, _) = ran
     first, second = names["correct"].values()
     assert list(names["correct"]) == ["MobileNetV2", "EfficientNetB0"]
     assert len(first) == len(second) == COUNTS["test"] * len(BREEDS)
     assert names["p_value"] == dogtl.mcnemar_test(first, second)
+
+
+def test_an_occlusion_map_shows_what_the_prediction_depends_on(ran):
+    folder, (*_, names) = ran
+    with Image.open(folder / "my_square.jpg") as image:
+        square = np.asarray(image, np.float32)
+    covered, (row, column) = square.copy(), divmod(names["heat"].argmax(), 7)
+    cell = slice(32 * row, 32 * row + 32), slice(32 * column, 32 * column + 32)
+    covered[cell] = square.mean(axis=(0, 1))
+    batch = np.stack([square, covered]) / 127.5 - 1
+    rows = head(folder).predict(names["backbone"].predict(batch, verbose=0), verbose=0)
+    log_p = np.log(rows[:, rows[0].argmax()] + 1e-9)
+    assert names["heat"].shape == (7, 7) and names["heat"].min() >= 0
+    assert np.isclose(names["heat"].max(), max(0, log_p[0] - log_p[1]), atol=1e-3)
 
 
 def head(folder: Path):

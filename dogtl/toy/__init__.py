@@ -3,10 +3,11 @@
     scenery    what is behind a dog and before it
     brush      draws one dog, real or imaginary, from a few numbers
     kennel     twelve breeds, their photos and where these lie
+    variations draws a dog again with one thing changed, or a dog of your own
     pretrain   trains the module on imaginary species
     module/    the small network that it made, in TF Hub's format
 
-The four are attributes, imported when they're first used: importing this package
+The five are attributes, imported when they're first used: importing this package
 imports neither Pillow nor TensorFlow.
 """
 
@@ -33,6 +34,6 @@ def kennel_folder(home: Path) -> Path:
 
 
 def __getattr__(name: str):
-    if name in ("scenery", "brush", "kennel", "pretrain"):
+    if name in ("scenery", "brush", "kennel", "variations", "pretrain"):
         return import_module(f"dogtl.toy.{name}")
     raise AttributeError(f"module 'dogtl.toy' has no attribute {name!r}")
