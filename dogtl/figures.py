@@ -481,9 +481,11 @@ def compare_modules(table: dict) -> Figure:
 def transfer_curve(table: dict) -> Figure:
     """``accuracy`` of each ``method`` by ``photos`` per breed, ``low`` to ``high``.
 
-    A dotted line marks the accuracy of ``chance``.
+    Accuracies are means over draws of the training photos, and a band reaches over the
+    draws' intervals. A dotted line marks the accuracy of ``chance``.
     """
-    x, y = "training photos per breed", "test accuracy, 95 % interval"
+    x = "training photos per breed"
+    y = "test accuracy: mean, and range\nof the draws' 95 % intervals"
     figure, axis = _axis(PAGE, 3.2, x, y)
     methods, names = list(dict.fromkeys(table["method"])), ("photos", "accuracy")
     columns = [np.array(table[name]) for name in (*names, "low", "high")]
@@ -493,7 +495,10 @@ def transfer_curve(table: dict) -> Figure:
         (line,) = axis.plot(photos, share, marker="osD^v"[i % 5], label=method)
         band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
         axis.fill_between(photos, low, high, **band)
-    axis.axhline(table["chance"][0], color="0.4", linewidth=0.8, linestyle=":")
+    chance = table["chance"][0]
+    axis.axhline(chance, color="0.4", linewidth=0.8, linestyle=":")
+    look = {"size": 7, "color": "0.3", "va": "center", "textcoords": "offset points"}
+    axis.annotate("chance", (1, chance), (3, 0), axis.get_yaxis_transform(), **look)
     axis.set(xscale="log", ylim=(0, 1))
     ticks = np.unique(columns[0])
     axis.set_xticks(ticks, [f"{n:.3g}" for n in ticks])

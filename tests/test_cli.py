@@ -57,8 +57,8 @@ def logs():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Training ends before it's good."""
+def quick(kennel):
+    """Training ends before it's good, but not the kennel's, which other files share."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "MAX_EPOCHS", 3)
         yield
