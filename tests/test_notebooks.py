@@ -54,7 +54,7 @@ def prose(notebook: dict) -> str:
 def terms(notebook: dict) -> list[str]:
     """What it defines: all that is bold, but for labels such as **Try it.**."""
     text = re.sub(r"```.*?```", "", prose(notebook), flags=re.S)
-    bold = re.findall(r"\*\*([^*]+)\*\*", text)
+    bold = re.findall(r"\*\*([^*]+)\*\*", " ".join(text.split()))
     return [
         term for term in bold if term[-1] not in ".:?" and term != "What you'll learn"
     ]

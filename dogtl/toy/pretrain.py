@@ -175,7 +175,7 @@ def augment(images, random):
 def add_heads(body, plan: Plan, steps: int):
     """A network with two linear layers on its features, ready to be trained.
 
-    One names the species, the other guesses the dog's numbers: a feature that tells
+    One names the species, the other predicts the dog's numbers: a feature that tells
     how long an ear is serves for other dogs as well. It augments the squares itself.
     """
     from keras import Input, Model, layers, losses, optimizers
