@@ -25,10 +25,10 @@ HERE = Path("/proc/self/cwd")  # the same path, another folder in each process
 class Shared(Means):
     """The mean colours again, with a folder that workers must see."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, content="a network"):
         super().__init__()
         folder.mkdir(exist_ok=True)
-        (folder / "network").write_text("a network")
+        (folder / "network").write_text(content)
         object.__setattr__(self, "folder", folder)
         content = modules._fingerprint(folder)
         object.__setattr__(self, "fingerprint", f"{content}-32")
@@ -131,7 +131,7 @@ def test_a_worker_that_sees_other_files_says_so(client, dogs, tmp_path):
     shutil.copytree(dogs, photos)
     client.wait_for_workers(2)
     client.run(os.chdir, elsewhere)
-    module = Shared(tmp_path / "module")
+    module = Shared(tmp_path / "module", "one that no worker has met yet")
     share = "all workers must share it"
     with pytest.raises(dogtl.DogtlError) as error:
         two_steps(dogs, module, HERE / "home", client)
