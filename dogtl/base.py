@@ -65,8 +65,9 @@ def why(error: Exception) -> str:
 
 
 def progress(items: Iterable | None, total: int, what: str) -> Iterable:
-    """Return items with a bar, a widget in notebooks; ``TQDM_DISABLE=1`` hides it.
+    """Return items with a bar, a widget in notebooks.
 
+    ``TQDM_DISABLE=1`` hides it, and so does a log that shows warnings alone.
     Without items the bar is a context manager with a method `update`. On a terminal,
     and in notebooks without ipywidgets, it's text on standard error.
     """
@@ -74,5 +75,6 @@ def progress(items: Iterable | None, total: int, what: str) -> Iterable:
         from tqdm.auto import tqdm
 
     hidden = os.environ.get("TQDM_DISABLE", "0") not in {"", "0"}
+    hidden |= log.level > logging.INFO
     options = {"dynamic_ncols": True, "disable": hidden}  # widgets ignore it
     return tqdm(items, desc=what, total=total or None, **options)

@@ -40,14 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # for odd names
         setattr(sys, name, stream)
     options, unknown = _parser().parse_known_args(arguments)
-    if (
-        unknown
-    ):  # argparse would show the usage of dogtl, without this command's options
+    if unknown:  # argparse itself would show dogtl's usage, not this command's
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     logging.basicConfig(format="dogtl: %(message)s", stream=sys.stderr, force=True)
     log.setLevel(logging.WARNING if options.quiet else logging.INFO)
-    if options.quiet:
-        os.environ["TQDM_DISABLE"] = "1"
     if not options.model:  # which needs no home
         options.home = store.find_home(options.home)
     try:

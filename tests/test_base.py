@@ -1,10 +1,13 @@
 """The progress bar: a widget in notebooks, text elsewhere, nothing if hidden."""
 
+import logging
 import os
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from dogtl.base import log, progress
 
 CELL = """from dogtl.base import progress
 assert list(progress(iter("abc"), 3, "letters")) == list("abc")
@@ -37,3 +40,11 @@ def test_a_notebook_without_ipywidgets_shows_text_and_no_warning():
     shown = outputs(WITHOUT_WIDGETS + CELL, "0")
     text = "".join(output["text"] for output in shown)
     assert "letters: 100%" in text and "Warning" not in text
+
+
+def test_a_log_of_warnings_alone_hides_them(monkeypatch, capfd):
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    for level, shown in ((logging.WARNING, False), (logging.INFO, True)):
+        monkeypatch.setattr(log, "level", level)
+        assert list(progress("abc", 3, "letters")) == list("abc")
+        assert ("letters" in capfd.readouterr().err) == shown
