@@ -1,7 +1,11 @@
 """The embedded default gives what README and lessons say, to within some photos."""
 
 import io
+import json
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +16,7 @@ import dogtl
 from dogtl.toy.kennel import BREEDS, LOOK_ALIKES, WHITE
 
 CORRECT, PHOTOS = 223, 240
+LESSON_5 = Path(__file__).parent.parent / "notebooks" / "05_name_that_breed.ipynb"
 
 
 def are_alike(breed: str, prediction: str) -> bool:
@@ -309,12 +314,37 @@ def test_another_module_takes_them_for_dogs_as_lesson_5_says(kennel, strange):
 def test_neighbours_tell_as_lesson_5_says(kennel):
     train, test = kennel.bottlenecks["train"], kennel.bottlenecks["test"]
     apart, evaluation = to_training(kennel, test.features), kennel.evaluation
-    five = np.argsort(apart[0], kind="stable")[:5]
+    five, of_the_last = np.argsort(apart[[0, -1]], kind="stable")[:, :5]
     assert (train.labels[five] == test.labels[0]).all()
+    assert test.breeds[test.labels[-1]] == "012.Siberian_husky"
+    malamute = test.breeds.index("002.Alaskan_malamute")
+    assert evaluation.predictions[-1] == malamute
+    assert (train.labels[of_the_last] == malamute).sum() >= 3
     kin = train.labels[apart.argmin(axis=1)]
     agree = kin == evaluation.predictions
     assert evaluation.correct[~agree].sum() > (kin == test.labels)[~agree].sum() + 3
     assert evaluation.correct[~agree].mean() < evaluation.correct[agree].mean() - 0.1
+
+
+def test_an_upload_is_shown_or_the_reason_said_as_in_lesson_5(kennel, capsys):
+    pytest.importorskip("ipywidgets", reason="the extra `notebooks` brings it")
+    shown, train = [], kennel.bottlenecks["train"]
+    names = vars(kennel) | {"dogtl": dogtl, "np": np, "Path": Path, "train": train}
+    names |= {"figures": dogtl.figures, "display": lambda *more: shown.extend(more)}
+    for cell in json.loads(LESSON_5.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if re.search("^def (distances|resembling|examine|show|respond)", source, re.M):
+            exec(source, names)
+    photo = kennel.photos.paths["test"][0].read_bytes()
+    for name, content in (("dog.jpg", photo), ("notes.txt", b"text")):
+        about = {"size": len(content), "type": "", "last_modified": datetime.now(UTC)}
+        names["button"].value = ({"name": name, "content": content, **about},)
+    neighbours, bars = shown
+    assert "this photo; neighbour 1 Afghan hound;" in neighbours.alt
+    assert bars.alt.endswith("breed Afghan hound.")
+    printed = capsys.readouterr().out
+    assert "notes.txt: cannot identify image file\n" in printed
+    assert "Traceback" not in printed
 
 
 def test_training_and_choosing_flatter_as_lesson_4_says(kennel):
