@@ -5,8 +5,6 @@ reader would have. What the internet would send comes from this machine: a few p
 and small networks in place of the large ones.
 """
 
-import functools
-import inspect
 import logging
 import os
 import re
@@ -17,11 +15,12 @@ import socket
 import subprocess
 import sys
 import tomllib
+from copy import copy
 from pathlib import Path
 
 import pytest
 from conftest import draw_photos
-from http_server import tarred, zipped
+from http_server import tarred
 from markdown_it import MarkdownIt
 
 import dogtl
@@ -29,20 +28,20 @@ from dogtl import cli, modules
 from dogtl.base import log
 
 ROOT = Path(__file__).parent.parent
-COUNTS = {"train": (6, 5, 6), "valid": (2, 2, 2), "test": (3, 2, 3)}
 PROGRAMS = {"conda", "dask", "dogtl", "export", "jupyter", "make", "pip", "pytest"}
-PROGRAMS |= {"python", "python3"}
+PROGRAMS |= {"python", "python3", "source"}
 PYTHON = re.compile(r"(dogtl|tf)\.[\w.]+( = |\()[^…]*")  # not just a name
 # What would take too long, or need what isn't here, and what runs in its place, in the
 # project's folder. Other tests run notebooks/execute.py and the notebooks themselves.
 INSTEAD = {
     r"make (.+)": r"make -n \1",
     r"(?:\.venv/bin/)?pip (?:install|download) .*": "true",  # see check_packages
-    r"python3 -m venv .venv": "python -m venv -h",
+    r"(python3?) -m venv .venv": r"\1 -m venv -h",
+    r"source .venv/bin/activate": "grep ' -m venv .venv' Makefile",
     r"conda env create -f (\S+)": r"grep 'name: dogtl' \1",
     r"conda activate (\S+)": r"grep 'name: \1' environment.yml",
     r"jupyter lab": "command -v jupyter-lab",
-    r"jupyter execute (\S+)": r"command -v jupyter-execute && test -f \1",
+    r"jupyter execute --inplace (\S+)": r"command -v jupyter-execute && test -f \1",
     r"(?:\.venv/bin/)?python notebooks/execute.py (\w+)": (
         r"grep 'python notebooks/execute.py \1 ' notebooks/execute.py"
     ),
@@ -62,50 +61,40 @@ ARGUMENT = {
 
 
 @pytest.fixture
-def port() -> int:
-    """A port that's free."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-@pytest.fixture
 def place(web, grid, colours, keras_file, tmp_path, monkeypatch) -> Path:
     """The current folder, with a reader's photos and modules, and no internet."""
+    one_split = draw_photos(tmp_path / "drawn", counts={"train": (10, 9, 10)})
     for name in ("mine", "ours", "shared/mine"):
-        dogs = draw_photos(tmp_path / name / "all", counts=COUNTS)
-        for photo in dogs.glob("*/*/*"):  # breed / file, as people have them
-            breed = tmp_path / name / photo.parent.name
-            breed.mkdir(exist_ok=True)
-            photo.rename(breed / f"{photo.parent.parent.name}_{photo.name}")
-        shutil.rmtree(dogs)
-    (tmp_path / "holidays").mkdir()
+        shutil.copytree(one_split / "train", tmp_path / name)
     photo = next((tmp_path / "mine").glob("*/*.jpg"))
+    (tmp_path / "holidays").mkdir()
     for name in ("holiday.jpg", "holidays/1.jpg", "holidays/2.jpg"):
         shutil.copy(photo, tmp_path / name)
     shutil.copytree(colours, tmp_path / "some_saved_model")
     shutil.copy(keras_file, tmp_path / "mine.keras")
     shutil.copytree(ROOT / "figures", tmp_path / "figures")
 
-    dogs = draw_photos(tmp_path / "dogImages", counts=COUNTS)
-    files = [file for file in dogs.rglob("*") if file.is_file()]
-    archive = [(str(f.relative_to(tmp_path)), f.read_bytes()) for f in files]
-    web.serve("dogs.zip", zipped(archive))
+    counts = dict.fromkeys(("train", "valid", "test"), (4, 4, 4))
+    dogs = draw_photos(tmp_path / "dogs", counts=counts)
+    web.serve("dogs.tar.gz", tarred(dogs, "dogImages/"))
     for name in ("mobilenet_v2", "inception_v3"):
         web.serve(name, tarred(colours))
         size = modules.MODULES[name][1]
         monkeypatch.setitem(modules.MODULES, name, (web.address(name), size))
-    monkeypatch.setattr(dogtl.figures, "STYLE", dogtl.figures.STYLE[:])
-    monkeypatch.setattr(dogtl.figures, "COLUMN", dogtl.figures.COLUMN)
-    monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
-    monkeypatch.setattr(log, "level", log.level)
     use_small_network(monkeypatch)
     # a run in a style of its own, in another process, draws the figures: that's enough
     monkeypatch.setattr(cli, "_draw", lambda *_: "none")
-
+    for thing, name in (
+        (dogtl.figures, "STYLE"),
+        (dogtl.figures, "COLUMN"),
+        (logging.root, "handlers"),
+        (log, "level"),
+    ):  # what the page, or a command, changes
+        monkeypatch.setattr(thing, name, copy(getattr(thing, name)))
     for name, value in {
         "DOGTL_PHOTOS": "./mine",  # where a command names no photos, no module
         "DOGTL_MODULE": str(grid),
-        "DOGTL_DOGS_URL": web.address("dogs.zip"),
+        "DOGTL_DOGS_URL": web.address("dogs.tar.gz"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }.items():
@@ -118,25 +107,26 @@ def use_small_network(monkeypatch) -> None:
     dogtl.import_tensorflow()
     from keras import Input, Sequential, applications, layers
 
-    @functools.wraps(inspect.unwrap(applications.InceptionV3))
     def small(input_shape=(299, 299, 3), **_):
         pool = layers.GlobalMaxPooling2D()
         return Sequential([Input(input_shape), layers.Conv2D(4, 9, 9), pool])
 
+    small.__module__ = applications.InceptionV3.__module__
     monkeypatch.setattr(applications, "InceptionV3", small)
 
 
 class Reader:
     """Somebody who types what a page says, line by line."""
 
-    def __init__(self, port: int, monkeypatch):
+    def __init__(self, monkeypatch):
         self.monkeypatch, self.background = monkeypatch, []
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            scheduler = f"127.0.0.1:{server.getsockname()[1]}"  # a port that's free
         self.names = {"dogtl": dogtl, "tf": dogtl.import_tensorflow()}
         self.changes = {  # to names and numbers that differ from reader to reader
             "/path/to/python3.12": sys.executable,
-            "10.0.0.1:8786": f"127.0.0.1:{port}",
-            "dask scheduler": f"dask scheduler --host tcp://127.0.0.1:{port}"
-            " --no-dashboard",
+            "10.0.0.1:8786": scheduler,
+            "dask scheduler": f"dask scheduler --host {scheduler} --no-dashboard",
             "--nworkers 16": "--nworkers 1 --no-dashboard",
             "/shared/": f"{os.getcwd()}/shared/",
             "/srv/": f"{os.getcwd()}/srv/",
@@ -149,9 +139,9 @@ class Reader:
                 self.follow(token.content)
             for span in token.children or []:
                 text = " ".join(span.content.split())
-                if span.type == "code_inline" and PYTHON.fullmatch(text):
-                    self.follow(text)
-                if span.type == "code_inline" and " " in text and is_command(text):
+                if span.type != "code_inline":
+                    continue
+                if PYTHON.fullmatch(text) or (" " in text and is_command(text)):
                     self.follow(f"{text} {ARGUMENT.get(text, '')}".strip())
 
     def follow(self, code: str) -> None:
@@ -162,10 +152,8 @@ class Reader:
         if named := re.fullmatch(r"# (\S+\.\w+)", lines[0]):
             Path(named[1]).write_text(code)
         elif re.match(r"\w+/ ", lines[0]):  # what is where
-            assert all(
-                os.path.exists(ROOT / path)
-                for path in re.findall(r"^[\w.]+(?:/|\.md)", code, re.MULTILINE)
-            )
+            for path in re.findall(r"^[\w.]+(?:/|\.md)", code, re.MULTILINE):
+                assert (ROOT / path).exists(), path
         elif is_command(lines[0]):
             for line in lines:
                 self.type(line.partition("  #")[0].strip())
@@ -179,15 +167,14 @@ class Reader:
         for pattern, other in INSTEAD.items():
             if re.fullmatch(pattern, line):
                 check_packages(line)
-                command = re.sub(pattern, other, line)
-                run(command, ROOT)
+                run(re.sub(pattern, other, line), ROOT)
                 return
         if words[0] == "export":
             self.monkeypatch.setenv(*words[1].split("=", 1))
         elif "dask" in words:
-            command = ["bash", "-c", line]
-            started = subprocess.Popen(command, start_new_session=True)
-            self.background.append(started)
+            self.background.append(
+                subprocess.Popen(["bash", "-c", line], start_new_session=True)
+            )
         elif words[0] == "dogtl":
             assert cli.main(words[1:]) == 0, line
         else:
@@ -197,11 +184,8 @@ class Reader:
 def is_command(line: str) -> bool:
     """Return whether a line starts with a program, after variables if need be."""
     words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
-    if len(words) < 2 and words[:1] != ["dogtl"]:
-        return False
-    return words[0].removeprefix(".venv/bin/") in PROGRAMS or bool(
-        shutil.which(words[0])
-    )
+    program = words[0].removeprefix(".venv/bin/")
+    return len(words) > 1 and (program in PROGRAMS or bool(shutil.which(program)))
 
 
 def run(command: str, folder: Path) -> None:
@@ -222,9 +206,9 @@ def check_packages(line: str) -> None:
 
 
 @pytest.fixture
-def reader(place, port, monkeypatch):
-    """A reader in that folder; what he left running ends with the test."""
-    reader = Reader(port, monkeypatch)
+def reader(place, monkeypatch):
+    """A reader in that folder; what they left running ends with the test."""
+    reader = Reader(monkeypatch)
     yield reader
     if client := reader.names.get("client"):
         client.close()
@@ -238,8 +222,8 @@ def test_the_readme_works_as_written(reader, place):
     made = ("mine.csv", "dogs.csv", "my_model/saved_model.pb", "figures/per_breed.svg")
     assert all((place / name).exists() for name in made)
     assert len(reader.background) == 2
-    with pytest.raises(AssertionError, match="ls"):
-        reader.type("fetch_the_dogs now")
+    with pytest.raises(AssertionError, match="unheard"):
+        reader.type("unheard of")
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "TEACHING.md"])
