@@ -117,6 +117,8 @@ def run() -> None:
 
 def pages() -> None:
     """Write the lessons as they're stored, with glossary and gallery, as pages."""
+    for variable in ("DOGTL_PHOTOS", "DOGTL_MODULE"):
+        os.environ.pop(variable, None)  # what's stored comes from the kennel
     folder = find_home() / "pages"
     shutil.rmtree(folder, ignore_errors=True)
     stored = {file.stem: nbformat.read(file, as_version=4) for file in NOTEBOOKS}
@@ -131,19 +133,30 @@ def write_pages(
     with TemporaryDirectory() as temporary:
         source = Path(temporary)
         shutil.copytree(HERE / "site", source, dirs_exist_ok=True)
-        shutil.copy(HERE.parent / "README.md", source)
-        for drawn in (FIGURES, figures):
-            shutil.copytree(drawn, source / "figures", dirs_exist_ok=True)
+        shutil.copytree(figures, source / "figures")
         (source / "figures" / "README.md").write_text(gallery(figures), "utf-8")
+        # what the prose shows is about the kennel, whatever photos were chosen
+        pages = shutil.ignore_patterns("*.md")
+        shutil.copytree(FIGURES, source / "stored", ignore=pages)
+        readme = (HERE.parent / "README.md").read_text("utf-8")
+        (source / "README.md").write_text(show_stored(readme), "utf-8")
         (source / "notebooks").mkdir()
         for file in HERE.glob("*.md"):
             shutil.copy(file, source / "notebooks")
         for stem, notebook in notebooks.items():
             describe_images(notebook, figures)
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = show_stored(cell.source)
             nbformat.write(notebook, source / "notebooks" / f"{stem}.ipynb")
         command = [sys.executable, "-m", "sphinx", "-q", "-d", source / "doctrees"]
         if subprocess.run([*command, source, folder], check=False).returncode:
             sys.exit("the pages couldn't be written: see the lines above")
+
+
+def show_stored(text: str) -> str:
+    """Let a text on the pages show the project's own figures, which it describes."""
+    return re.sub(r"figures/(\w+\.png)", r"stored/\1", text)
 
 
 def describe_images(notebook: nbformat.NotebookNode, figures: Path) -> None:
@@ -170,8 +183,7 @@ def describe(name: str, figures: Path) -> str:
 
 def refresh() -> None:
     """Store every notebook's outputs in place; draw the project's own figures."""
-    chosen = kernel_environment()
-    if (chosen["DOGTL_PHOTOS"], chosen["DOGTL_MODULE"]) != ("kennel", "toy"):
+    if not is_default():
         sys.exit("refresh is for the kennel and the toy module: unset DOGTL_*")
     for file in NOTEBOOKS:
         notebook = execute(file, FIGURES)
@@ -213,9 +225,20 @@ def lab() -> None:
     sys.exit(subprocess.run(command, cwd=HERE, env=environment, check=False).returncode)
 
 
+def is_default() -> bool:
+    """Return whether the chosen photos and module are the kennel and the toy."""
+    chosen = kernel_environment()
+    return (chosen["DOGTL_PHOTOS"], chosen["DOGTL_MODULE"]) == ("kennel", "toy")
+
+
 def read_captions() -> dict[str, str]:
-    """Return the caption of each figure that the notebooks save."""
-    return tomllib.loads((FIGURES / "captions.toml").read_text("utf-8"))
+    """Return the caption of each figure that the notebooks save.
+
+    Some say more of the kennel and the toy module than would hold for others.
+    """
+    captions = tomllib.loads((FIGURES / "captions.toml").read_text("utf-8"))
+    special = captions.pop("kennel_and_toy")
+    return captions | special if is_default() else captions
 
 
 def gallery(figures: Path) -> str:

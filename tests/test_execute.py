@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,14 +40,18 @@ def save(folder: Path, language: dict) -> dict:
     return content.metadata.language_info
 
 
-def test_another_python_leaves_a_notebook_as_it_was(tmp_path):
-    assert save(tmp_path, OURS) == OURS  # there's none to keep
-    assert save(tmp_path, OTHERS) == OURS
-
-
-def test_a_language_that_was_trimmed_is_filled_in(tmp_path):
-    assert save(tmp_path, {"name": "python"}) == {"name": "python"}
-    assert save(tmp_path, OTHERS) == OTHERS
+@pytest.mark.parametrize(
+    ("stored", "fresh", "saved"),
+    [
+        (None, OURS, OURS),  # there's none to keep
+        (OURS, OTHERS, OURS),  # another Python leaves it as it was
+        ({"name": "python"}, OTHERS, OTHERS),  # it was trimmed
+    ],
+)
+def test_the_language_that_a_notebook_is_saved_with(tmp_path, stored, fresh, saved):
+    if stored:
+        save(tmp_path, stored)
+    assert save(tmp_path, fresh) == saved
 
 
 @pytest.mark.parametrize("model", [{"type": "file"}, {"type": "directory"}])
@@ -72,3 +78,39 @@ def test_lab_starts_jupyterlab_with_the_hook_and_the_options_given(monkeypatch):
     assert started["command"][-2:] == ["--allow-root", "--no-browser"]
     hook = "--ContentsManager.pre_save_hook=execute.keep_language"
     assert hook in started["command"] and (started["cwd"] / "execute.py").exists()
+
+
+KENNEL_S = re.compile(r"kennel|toy module|Afghan")
+DRAWN_ONLY = {"changed_dogs", "counterfactuals", "shortcut"}  # not on other photos
+
+
+@pytest.mark.parametrize(
+    ("photos", "module"), [("kennel", "toy"), ("./mine", "mobilenet_v2")]
+)
+def test_pages_describe_what_they_show(photos, module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOGTL_PHOTOS", photos)
+    monkeypatch.setenv("DOGTL_MODULE", module)
+    figures, source = tmp_path / "figures", tmp_path / "source"
+    figures.mkdir()
+    for name in execute.read_captions().keys() - DRAWN_ONLY:
+        (figures / f"{name}.png").write_bytes(b"of this run")
+
+    def keep(command, **_):
+        shutil.copytree(command[-2], source)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(execute.subprocess, "run", keep)
+    lesson = execute.NOTEBOOKS[1]
+    notebook = nbformat.read(lesson, as_version=4)
+    execute.write_pages({lesson.stem: notebook}, figures, tmp_path)
+    gallery = (source / "figures" / "README.md").read_text("utf-8")
+    assert f"`{Path(photos).name}`" in gallery and f"`{module}`" in gallery
+    given = [cell.metadata.get("mystnb") for cell in notebook.cells]
+    alts = [one["image"]["alt"] for one in given if one]
+    assert len(alts) >= 3
+    texts = [gallery.partition("\n## ")[2], *alts]
+    assert bool(KENNEL_S.search("".join(texts))) == (photos == "kennel")
+    # what the prose shows stays the project's own, as its alternative text says
+    for file in (source / "README.md", source / "notebooks" / lesson.name):
+        for shown in re.findall(r"[\w./]*?(\w+/\w+\.png)", file.read_text("utf-8")):
+            assert (source / shown).read_bytes() != b"of this run", shown

@@ -105,15 +105,29 @@ def source(tmp_path_factory) -> Path:
     return source
 
 
+def run(*command, cwd=None, **variables) -> subprocess.CompletedProcess:
+    """Run Python with the package's place and the home left to it, unless given."""
+    ours = {"PYTHONPATH", "DOGTL_HOME"}
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+PIP = ("-m", "pip", "--quiet")
+OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation")
+
+
 @pytest.fixture(scope="module")
 def installed(source, tmp_path_factory) -> Path:
     """The project as a wheel, unpacked into an empty folder."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
-        + ["--no-build-isolation", "--wheel-dir", folder, source],
-        check=True,
-    )
+    run(*PIP, "wheel", *OFFLINE, "--wheel-dir", folder, source)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(folder / "site")
     return folder / "site"
@@ -143,49 +157,20 @@ def test_what_the_papers_name_exists():
 
 
 def test_an_editable_install_is_found_beside_a_clone_called_dogtl(source, tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-        + ["--no-build-isolation", "--target", tmp_path, "--editable", source],
-        check=True,
-    )
+    run(*PIP, "install", *OFFLINE, "--target", tmp_path, "--editable", source)
     program = f"import site; site.addsitedir({str(tmp_path)!r})\n"
     program += "import dogtl; print(dogtl.__version__)"
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    found = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=source.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.stdout == f"{dogtl.__version__}\n", found.stderr
+    found = run("-c", program, cwd=source.parent).stdout
+    assert found == f"{dogtl.__version__}\n"
 
 
 def test_wheel_works_in_an_empty_folder(installed, photos, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    del environment["DOGTL_HOME"]
-    program = "import dogtl, sys; print(dogtl.__file__)"
-    where = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert where.stdout.startswith(str(installed))
-    run = subprocess.run(
-        [sys.executable, "-m", "dogtl", "extract", "--photos", photos],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count(f"results go to {tmp_path / 'data'}") == 1
-    last = run.stdout.splitlines()[-1]
+    place = {"cwd": tmp_path, "PYTHONPATH": str(installed)}
+    where = run("-c", "import dogtl; print(dogtl.__file__)", **place).stdout
+    assert where.startswith(str(installed))
+    done = run("-m", "dogtl", "extract", "--photos", photos, **place)
+    assert done.stderr.count(f"results go to {tmp_path / 'data'}") == 1
+    last = done.stdout.splitlines()[-1]
     assert last == "test: 15 bottlenecks of 256 features, 3 breeds"
     assert (tmp_path / "data" / "bottlenecks").is_dir()
     draws = (
@@ -194,4 +179,4 @@ def test_wheel_works_in_an_empty_folder(installed, photos, tmp_path):
         "from dogtl import figures\n"
         "figures.gallery([], [])"
     )
-    subprocess.run([sys.executable, "-c", draws], env=environment, check=True)
+    run("-c", draws, **place)
