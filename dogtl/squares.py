@@ -7,14 +7,16 @@ import io
 import os
 import re
 import warnings
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import log, progress, slug, why
+from dogtl.base import log, plural, progress, slug, why
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
@@ -134,16 +136,38 @@ def square(
         rows = zip(paths, photos.labels[split], strict=True)
         files = {p: _square_file(p, folders[label], home) for p, label in rows}
         reasons = _make_missing(files, size, split, home, client)
-        unread = {path: reason for path, reason in reasons.items() if reason}
-        made = [path not in unread for path in paths]
-        squares.paths[split] = [path for path in paths if path not in unread]
+        made = [path not in reasons for path in paths]
+        squares.paths[split] = [path for path in paths if path not in reasons]
         squares.files[split] = [files[path] for path in squares.paths[split]]
         squares.labels[split] = photos.labels[split][made]
-        squares.skipped[split] = photos.skipped[split] | unread
+        squares.skipped[split] = photos.skipped[split] | reasons
         for path, reason in squares.skipped[split].items():
             log.warning("skipped %s: %s", os.path.relpath(path, photos.folder), reason)
     check_complete(squares)
     return squares
+
+
+def warn_of_duplicates(squares: Squares, hashes: dict[str, list[str]]) -> None:
+    """Log how many photos lie in two splits or in two breeds: their squares are equal.
+
+    `hashes` holds a hash of each square's bytes, by split.
+    """
+    same = defaultdict(list)
+    for split, paths in squares.paths.items():
+        facts = zip(squares.labels[split].tolist(), paths, hashes[split], strict=True)
+        for label, path, key in facts:
+            same[key].append((split, label, path))
+    for column, kind in enumerate(("splits", "breeds")):
+        order = itemgetter(column)
+        found = [rows for rows in same.values() if len({*map(order, rows)}) > 1]
+        if found:
+            (*_, one), *_, (*_, other) = sorted(found[0], key=order)
+            log.warning(
+                "%d %s found in two %s, such as %s and %s: the accuracy can't be"
+                " trusted; keep one of each",
+                *(len(found), plural(len(found), "photo"), kind),
+                *(os.path.relpath(path, squares.folder) for path in (one, other)),
+            )
 
 
 def _square_file(path: Path, folder: Path, home: Path) -> Path:
@@ -158,19 +182,22 @@ def _square_file(path: Path, folder: Path, home: Path) -> Path:
 def _make_missing(
     files: dict[Path, Path], size: int, split: str, home: Path, client
 ) -> dict[Path, str]:
-    """Make the squares that aren't there; return why a photo has none, or ""."""
-    reasons = {path: _known_reason(file) for path, file in files.items()}
-    jobs = [(path, files[path], size) for path in files if reasons[path] is None]
+    """Make the squares that aren't there; return why, for each photo that has none.
+
+    Nothing of that is stored: a right may be given later, and decoders call a lack of
+    memory a broken file.
+    """
+    there = {f for f in files.values() if os.path.exists(f) and os.path.getsize(f)}
+    jobs = [(path, file, size) for path, file in files.items() if file not in there]
     if not jobs:
         log.info("%s squares: nothing to do", split)
-        return reasons
+        return {}
     make = _make if client is None else partial(_make_same, home)
     with warnings.catch_warnings(action="ignore"), workers(client, home) as pool:
         made = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
-        for (path, *_), reason in zip(jobs, made, strict=True):
-            reasons[path] = reason
+        rows = list(zip(jobs, made, strict=True))
     store.sweep(home / "squares" / str(size))
-    return reasons
+    return {path: reason for (path, *_), reason in rows if reason}
 
 
 def workers(client, home: Path):
@@ -182,28 +209,12 @@ def workers(client, home: Path):
     return Pool(client, home)
 
 
-def _known_reason(file: Path) -> str | None:
-    """Return "" if a square is there, why there is none, or None if nobody tried."""
-    try:
-        return "" if os.stat(file).st_size else None
-    except OSError:
-        reason = file.with_suffix(".txt")
-        return reason.read_text("utf-8", "replace") or None if reason.exists() else None
-
-
 def _make(job: tuple[Path, Path, int]) -> str:
-    """Make one square; return why there is none, or "".
-
-    The reason is stored only if the photo's bytes are to blame: a missing permission
-    may be given later.
-    """
+    """Make one square; return "", or why there is none."""
     path, file, size = job
     try:
         jpeg = square_jpeg(path, size)
-    except UnreadablePhoto as error:
-        store.atomic_write(file.with_suffix(".txt"), why(error).encode())
-        return why(error)
-    except OSError as error:
+    except (OSError, UnreadablePhoto) as error:
         return why(error)
     store.atomic_write(file, jpeg)
     return ""
