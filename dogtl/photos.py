@@ -170,8 +170,7 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
         with _open_photo(path) as image:
             pixels = image.width * image.height
             if pixels > MAX_PIXELS:
-                size, most = f"{pixels / 1e6:.0f}", f"{MAX_PIXELS / 1e6:.0f}"
-                raise UnreadablePhoto(f"it has {size} megapixels; {most} are the most")
+                raise UnreadablePhoto(f"it has over {MAX_PIXELS // 10**6} megapixels")
             with one_large if pixels > LARGE else nullcontext():
                 return _decode(image, short_side)
     except MemoryError:
@@ -271,8 +270,7 @@ def _list_photos(source: Path, name: str, home: Path) -> Photos:
             raise DogtlError(f"{problem}: add it; {LAYOUTS}")
         photos.paths[split] = [path for _, path in rows]
         photos.labels[split] = np.array([numbers[breed] for breed, _ in rows], np.int64)
-        reasons = dict.fromkeys(sorted(strays.get(split, [])), STRAY)
-        photos.skipped[split] = reasons
+        photos.skipped[split] = dict.fromkeys(sorted(strays.get(split, [])), STRAY)
     check_complete(photos)
     if missing:
         cut = f"{' and '.join(missing)} cut from {name}, by content: {photos}"

@@ -7,16 +7,14 @@ import io
 import os
 import re
 import warnings
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import log, plural, progress, slug, why
+from dogtl.base import log, progress, slug, why
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
@@ -145,29 +143,6 @@ def square(
             log.warning("skipped %s: %s", os.path.relpath(path, photos.folder), reason)
     check_complete(squares)
     return squares
-
-
-def warn_of_duplicates(squares: Squares, hashes: dict[str, list[str]]) -> None:
-    """Log how many photos lie in two splits or in two breeds: their squares are equal.
-
-    `hashes` holds a hash of each square's bytes, by split.
-    """
-    same = defaultdict(list)
-    for split, paths in squares.paths.items():
-        facts = zip(squares.labels[split].tolist(), paths, hashes[split], strict=True)
-        for label, path, key in facts:
-            same[key].append((split, label, path))
-    for column, kind in enumerate(("splits", "breeds")):
-        order = itemgetter(column)
-        found = [rows for rows in same.values() if len({*map(order, rows)}) > 1]
-        if found:
-            (*_, one), *_, (*_, other) = sorted(found[0], key=order)
-            log.warning(
-                "%d %s found in two %s, such as %s and %s: the accuracy can't be"
-                " trusted; keep one of each",
-                *(len(found), plural(len(found), "photo"), kind),
-                *(os.path.relpath(path, squares.folder) for path in (one, other)),
-            )
 
 
 def _square_file(path: Path, folder: Path, home: Path) -> Path:

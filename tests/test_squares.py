@@ -18,7 +18,6 @@ from test_photos import BAD
 
 import dogtl
 from dogtl.base import printable
-from dogtl.squares import warn_of_duplicates
 
 TESTS = Path(__file__).parent
 sides = st.integers(1, 90)
@@ -148,20 +147,6 @@ def test_photos_with_odd_and_similar_names_have_squares_of_their_own(mine):
         expected = dogtl.make_square(noise(30, 40, seed), 32)
         square = dogtl.read_square(files(squares)[breed / name])
         assert abs(square - pixels(expected)).mean() < 6
-
-
-def test_photos_in_two_splits_or_breeds_are_counted(photos, caplog):
-    squares = dogtl.square(dogtl.load_photos(photos), 32)
-    hashes = {split: list(map(str, files)) for split, files in squares.files.items()}
-    warn_of_duplicates(squares, hashes)
-    assert not caplog.messages
-    hashes["test"][:2], hashes["train"][-1] = hashes["train"][:2], hashes["valid"][0]
-    warn_of_duplicates(squares, hashes)
-    first, second = caplog.messages
-    setter, pointer = "001.Red_setter/dog_00.jpg", "003.Striped_pointer/dog_07.JPG"
-    assert f"3 photos found in two splits, such as test/{setter} and train/" in first
-    assert "1 photo found in two breeds, such as " in second
-    assert f"valid/{setter} and train/{pointer}" in second
 
 
 # --- photos without a square ---------------------------------------------------------
