@@ -9,11 +9,14 @@ import csv
 import errno
 import io
 import os
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import groupby
 from multiprocessing.pool import ThreadPool
+from operator import itemgetter
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +27,8 @@ from dogtl.base import DogtlError, choose, is_word, log, plural, progress
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    Row = tuple[str, Path]  # a breed, and a photo of it
+
 SPLITS = {"train": ["train"], "valid": ["valid", "validation", "val"], "test": ["test"]}
 NAMES = {name: split for split, names in SPLITS.items() for name in names}
 TRAIN, HELD_OUT = 70, 15  # percent, where splits are cut: 15 go to valid, 15 to test
@@ -32,9 +37,13 @@ LAYOUTS = (
     " (what's missing is cut from it) or as breed / file, or list them in a CSV file"
     " with the columns path, breed and, if you like, split"
 )
+STRAY = "it's no breed's folder with photos, and no photo in one"
 DOGS = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
 # Without a list Pillow would hand EPS files to Ghostscript, a program.
 FORMATS = "JPEG PNG WEBP AVIF GIF TIFF BMP PPM JPEG2000 TGA"
+# Reading takes up to 24 bytes a pixel, in each thread: large photos go one at a time.
+MAX_BYTES, MAX_PIXELS, LARGE = 500_000_000, 100_000_000, 25_000_000
+one_large = Lock()
 
 
 class UnreadablePhoto(DogtlError):
@@ -148,7 +157,7 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
     OSError
         If the file can't be opened.
     UnreadablePhoto
-        If it isn't an image.
+        If it isn't an image, or one of more than 100 megapixels or 500 MB.
 
     Examples
     --------
@@ -157,16 +166,13 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
     >>> image.mode, image.size
     ('RGB', (427, 534))
     """
-    from PIL import ImageOps
-
     try:
         with _open_photo(path) as image:
-            if short_side:
-                image.draft(None, (short_side, short_side))
-            image.load()
-            with suppress(Exception):  # broken EXIF data don't spoil the pixels
-                ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
+                raise UnreadablePhoto(f"it has over {MAX_PIXELS // 10**6} megapixels")
+            with one_large if pixels > LARGE else nullcontext():
+                return _decode(image, short_side)
     except MemoryError:
         raise OSError(errno.ENOMEM, "there isn't enough memory for it") from None
     except Exception as error:  # decoders raise nearly anything on broken files
@@ -204,17 +210,24 @@ def _open_photo(photo: str | Path | Image) -> Image:
 
     if isinstance(photo, Image.Image):
         return photo.copy()
-    if not os.path.isfile(photo) and os.path.exists(photo):  # a pipe would wait forever
+    if os.access(photo, os.R_OK) and not os.path.isfile(photo):  # a pipe would hang
         raise OSError(errno.EINVAL, "it isn't a file, nor a folder with photos")
+    if os.path.getsize(photo) > MAX_BYTES:
+        raise UnreadablePhoto(f"the file has over {MAX_BYTES // 10**6} MB")
     return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS.split())
 
 
-def _to_rgb(image: Image) -> Image:
-    from PIL import Image
+def _decode(image: Image, short_side: int | None) -> Image:
+    from PIL import Image, ImageOps
 
+    if short_side:
+        image.draft(None, (short_side, short_side))
+    image.load()
+    with suppress(Exception):  # broken EXIF data don't spoil the pixels
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16-bit greys: Pillow would clip them
-        grey = np.asarray(image, dtype=np.float64).clip(0, 65535)
-        image = Image.fromarray((grey / 257 + 0.5).astype(np.uint8))
+        grey = (np.asarray(image) >> 8).clip(0, 255)
+        image = Image.fromarray(grey.astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -239,25 +252,25 @@ def _fetch_dogs(home: Path) -> Path:
 
 def _list_photos(source: Path, name: str, home: Path) -> Photos:
     """List the photos of a folder or a CSV file, in all three splits."""
-    listed, strays = (_list_csv if source.is_file() else _list_folder)(source)
-    breeds = sorted(listed["train"])
+    is_file = os.path.isfile(source)
+    listed, strays = (_list_csv if is_file else _list_folder)(source)
+    breeds = sorted({breed for breed, _ in listed["train"]})
     if len(breeds) < 2:
         problem = f"{source} holds {len(breeds)} breed(s) to train, and needs two"
         raise DogtlError(f"{problem}: {LAYOUTS}")
     missing = [split for split in SPLITS if split not in listed]
     if missing:
         listed |= _cut(listed["train"], missing, home)
-    folder = source.parent if source.is_file() else source
-    photos = Photos(name, folder, breeds, {}, {}, {})
+    photos = Photos(name, source.parent if is_file else source, breeds, {}, {}, {})
+    numbers = {breed: i for i, breed in enumerate(breeds)}
     for split in SPLITS:
-        if unknown := sorted(listed[split].keys() - set(breeds)):
+        rows = sorted(listed[split])
+        if unknown := [breed for breed, _ in rows if breed not in numbers]:
             problem = f"train lacks {unknown[0]}, a breed in {split} of {source}"
             raise DogtlError(f"{problem}: add it; {LAYOUTS}")
-        paths = [listed[split].get(breed, []) for breed in breeds]
-        photos.paths[split] = [*chain(*paths)]
-        photos.labels[split] = np.repeat(np.arange(len(breeds)), [*map(len, paths)])
-        reasons = dict.fromkeys(strays.get(split, []), "it isn't a file of a breed")
-        photos.skipped[split] = reasons
+        photos.paths[split] = [path for _, path in rows]
+        photos.labels[split] = np.array([numbers[breed] for breed, _ in rows], np.int64)
+        photos.skipped[split] = dict.fromkeys(sorted(strays.get(split, [])), STRAY)
     check_complete(photos)
     if missing:
         cut = f"{' and '.join(missing)} cut from {name}, by content: {photos}"
@@ -268,52 +281,57 @@ def _list_photos(source: Path, name: str, home: Path) -> Photos:
     return photos
 
 
-def _list_folder(folder: Path) -> tuple[dict[str, dict], dict[str, list]]:
+def _list_folder(folder: Path) -> tuple[dict[str, list[Row]], dict[str, list[Path]]]:
     """Return the photos of each split that a folder has, and its strays."""
-    places = {name: folder / name for name in NAMES if (folder / name).is_dir()}
-    train = folder / "train" if places else folder  # else it's breed / file
-    if not train.is_dir():
-        raise DogtlError(f"there is no {train}: {LAYOUTS}")
+    found = {place.name for place in _visible(folder) if os.path.isdir(place)}
+    places = {name: folder / name for name in NAMES if name in found}
+    if places:
+        places["train"] = folder / "train"
     listed, strays = {}, {}
-    for name, place in (places or {"train": train}).items():
+    for name, place in (places or {"train": folder}).items():  # else breed / file
         if NAMES[name] in listed:
             raise DogtlError(f"{place} is one {NAMES[name]} too many: {LAYOUTS}")
         listed[NAMES[name]], strays[NAMES[name]] = _list_breeds(place)
     return listed, strays
 
 
-def _list_breeds(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+def _list_breeds(folder: Path) -> tuple[list[Row], list[Path]]:
     """Return the photos in the breeds' folders, and what lies in the wrong place."""
-    breeds: dict[str, list[Path]] = {}
-    strays = []
+    rows, strays = [], []
     for place in _visible(folder):
-        if not os.path.isdir(place):
-            strays.append(place)
-            continue
-        photos = breeds[place.name] = []
-        for path in _visible(place):
-            (photos if os.path.isfile(path) else strays).append(path)
-    return breeds, strays
+        inside = _visible(place) if os.path.isdir(place) else []
+        strays += [] if inside else [place]
+        for path in inside:
+            if os.path.isfile(path):
+                rows.append((place.name, path))
+            else:
+                strays.append(path)
+    return rows, strays
 
 
 def _visible(folder: Path) -> list[Path]:
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    return [folder / name for name in names]
+    """Return what lies in a folder, less what is hidden."""
+    try:
+        os.stat(os.path.join(folder, "."))  # may its files be opened?
+        return [folder / name for name in os.listdir(folder) if name[0] != "."]
+    except PermissionError as error:
+        problem = f"you have no right to list {folder} and open what's in it"
+        raise DogtlError(f"{problem}: give it to yourself (chmod u+rx)") from error
+    except OSError as error:
+        raise DogtlError(f"there is no folder {folder}: {LAYOUTS}") from error
 
 
-def _list_csv(file: Path) -> tuple[dict[str, dict], dict[str, list]]:
+def _list_csv(file: Path) -> tuple[dict[str, set[Row]], dict[str, list[Path]]]:
     """Return the photos that a CSV file lists for each split; train, if it has none."""
-    listed: dict[str, dict] = {"train": {}}
+    listed: dict[str, set[Row]] = {"train": set()}
     for line, row in enumerate(_read_csv(file), start=2):
         path, breed = row.get("path"), row.get("breed", "").strip()
         split = NAMES.get(row.get("split", "").strip() or "train")
-        if not (path and breed and split):
+        if not (path and breed and split) or "\0" in path:
             problem = f"row {line} of {file} has no path, no breed, or an unknown split"
             raise DogtlError(f"{problem}: {LAYOUTS}")
-        photos = listed.setdefault(split, {}).setdefault(breed, set())
-        photos.add(os.path.abspath(os.path.join(file.parent, path)))
-    for breeds in listed.values():
-        breeds.update({b: [*map(Path, sorted(breeds[b]))] for b in breeds})
+        place = Path(os.path.abspath(os.path.join(file.parent, path)))
+        listed.setdefault(split, set()).add((breed, place))
     return listed, {}
 
 
@@ -328,22 +346,22 @@ def _read_csv(file: Path) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=False)) for row in rows[1:]]
 
 
-def _cut(train: dict[str, list[Path]], missing: list[str], home: Path) -> dict:
-    """Cut the missing splits from train; return them, and what's left of train.
+def _cut(rows: Iterable[Row], missing: list[str], home: Path) -> dict[str, list[Row]]:
+    """Cut the missing splits from train's rows; return them, and what's left of train.
 
     A breed with too few photos for all splits stays in train.
     """
-    hashes = _hash_contents([*chain(*train.values())], home)
+    hashes = _hash_contents([path for _, path in sorted(rows)], home)
     share = HELD_OUT / (TRAIN + HELD_OUT * len(missing))
     goes: dict[str, str] = {}  # by hash: equal photos stay together, whatever the breed
-    for breed in sorted(train):
-        new = sorted({hashes[path] for path in train[breed]} - goes.keys())
+    for _, photos in groupby(sorted(rows), key=itemgetter(0)):
+        new = sorted({hashes[path] for _, path in photos} - goes.keys())
         goes |= dict.fromkeys(new, "train")
         for i, split in enumerate(missing if len(new) > len(missing) else []):
             n = max(1, round(len(new) * share))
             goes |= dict.fromkeys(new[i * n : i * n + n], split)
     return {
-        split: {b: [p for p in train[b] if goes[hashes[p]] == split] for b in train}
+        split: [row for row in rows if goes[hashes[row[1]]] == split]
         for split in ("train", *missing)
     }
 

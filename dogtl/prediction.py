@@ -102,13 +102,13 @@ def _images_below(folder: Path) -> list[Path]:
 
     kinds = Image.registered_extensions().items()
     suffixes = {suffix for suffix, kind in kinds if kind in FORMATS.split()} | PHONES
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    ]
+    found = []  # with the folders that can't be listed, to be named
+    walk = os.walk(folder, onerror=lambda error: found.append(Path(error.filename)))
+    for place, folders, files in walk:
+        folders[:] = [name for name in folders if name[0] != "."]
+        paths = [Path(place, name) for name in files if name[0] != "."]
+        found += [path for path in paths if path.suffix.lower() in suffixes]
+    return sorted(found)
 
 
 def _read(photo: tuple[str, Photo], size: int) -> dict:

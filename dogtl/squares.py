@@ -134,12 +134,11 @@ def square(
         rows = zip(paths, photos.labels[split], strict=True)
         files = {p: _square_file(p, folders[label], home) for p, label in rows}
         reasons = _make_missing(files, size, split, home, client)
-        unread = {path: reason for path, reason in reasons.items() if reason}
-        made = [path not in unread for path in paths]
-        squares.paths[split] = [path for path in paths if path not in unread]
+        made = [path not in reasons for path in paths]
+        squares.paths[split] = [path for path in paths if path not in reasons]
         squares.files[split] = [files[path] for path in squares.paths[split]]
         squares.labels[split] = photos.labels[split][made]
-        squares.skipped[split] = photos.skipped[split] | unread
+        squares.skipped[split] = photos.skipped[split] | reasons
         for path, reason in squares.skipped[split].items():
             log.warning("skipped %s: %s", os.path.relpath(path, photos.folder), reason)
     check_complete(squares)
@@ -158,19 +157,22 @@ def _square_file(path: Path, folder: Path, home: Path) -> Path:
 def _make_missing(
     files: dict[Path, Path], size: int, split: str, home: Path, client
 ) -> dict[Path, str]:
-    """Make the squares that aren't there; return why a photo has none, or ""."""
-    reasons = {path: _known_reason(file) for path, file in files.items()}
-    jobs = [(path, files[path], size) for path in files if reasons[path] is None]
+    """Make the squares that aren't there; return why, for each photo that has none.
+
+    Nothing of that is stored: a right may be given later, and decoders call a lack of
+    memory a broken file.
+    """
+    there = {f for f in files.values() if os.path.exists(f) and os.path.getsize(f)}
+    jobs = [(path, file, size) for path, file in files.items() if file not in there]
     if not jobs:
         log.info("%s squares: nothing to do", split)
-        return reasons
+        return {}
     make = _make if client is None else partial(_make_same, home)
     with warnings.catch_warnings(action="ignore"), workers(client, home) as pool:
         made = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
-        for (path, *_), reason in zip(jobs, made, strict=True):
-            reasons[path] = reason
+        rows = list(zip(jobs, made, strict=True))
     store.sweep(home / "squares" / str(size))
-    return reasons
+    return {path: reason for (path, *_), reason in rows if reason}
 
 
 def workers(client, home: Path):
@@ -182,28 +184,12 @@ def workers(client, home: Path):
     return Pool(client, home)
 
 
-def _known_reason(file: Path) -> str | None:
-    """Return "" if a square is there, why there is none, or None if nobody tried."""
-    try:
-        return "" if os.stat(file).st_size else None
-    except OSError:
-        reason = file.with_suffix(".txt")
-        return reason.read_text("utf-8", "replace") or None if reason.exists() else None
-
-
 def _make(job: tuple[Path, Path, int]) -> str:
-    """Make one square; return why there is none, or "".
-
-    The reason is stored only if the photo's bytes are to blame: a missing permission
-    may be given later.
-    """
+    """Make one square; return "", or why there is none."""
     path, file, size = job
     try:
         jpeg = square_jpeg(path, size)
-    except UnreadablePhoto as error:
-        store.atomic_write(file.with_suffix(".txt"), why(error).encode())
-        return why(error)
-    except OSError as error:
+    except (OSError, UnreadablePhoto) as error:
         return why(error)
     store.atomic_write(file, jpeg)
     return ""

@@ -1,4 +1,4 @@
-"""The progress bar: a widget in notebooks, text elsewhere, nothing if hidden."""
+"""Progress bars show where they should; names can't command a terminal."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from dogtl.base import log, progress
+from dogtl.base import log, printable, progress
 
 CELL = """from dogtl.base import progress
 assert list(progress(iter("abc"), 3, "letters")) == list("abc")
@@ -48,3 +48,18 @@ def test_a_log_of_warnings_alone_hides_them(monkeypatch, capfd):
         monkeypatch.setattr(log, "level", level)
         assert list(progress("abc", 3, "letters")) == list("abc")
         assert ("letters" in capfd.readouterr().err) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Ünï 犬 🐶 'a' \"b\" <b> \\.jpg", None),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("a\r\nb\t\0\x7f\x9b", r"a\r\nb\t\x00\x7f\x9b"),
+        ("\u202egpj.exe\u2028\udce9", r"\u202egpj.exe\u2028\udce9"),
+    ],
+)
+def test_names_cannot_command_a_terminal(caplog, name, shown):
+    log.warning("skipped %s: %d", name, 5)
+    assert printable(name) == (shown or name)
+    assert caplog.messages == [f"skipped {shown or name}: 5"]

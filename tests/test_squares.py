@@ -1,12 +1,15 @@
 """Squares are the centres of photos, each made once; photos without one are named."""
 
 import os
+import shutil
+import subprocess
+import sys
 from inspect import getsource
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import die_at, files_of, python, sentence, times_of
+from conftest import BREEDS, die_at, files_of, python, sentence, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +17,9 @@ from PIL.JpegImagePlugin import get_sampling
 from test_photos import BAD
 
 import dogtl
+from dogtl.base import printable
 
+TESTS = Path(__file__).parent
 sides = st.integers(1, 90)
 few = settings(max_examples=60, deadline=None)
 
@@ -31,13 +36,6 @@ def pixels(image) -> np.ndarray:
 # --- one square ----------------------------------------------------------------------
 
 
-@given(sides, sides, sides, st.sampled_from(["RGB", "L", "RGBA"]))
-@few
-def test_a_square_has_the_size_and_the_photos_mode(width, height, size, mode):
-    square = dogtl.make_square(Image.new(mode, (width, height)), size)
-    assert square.size == (size, size) and square.mode == mode
-
-
 @given(sides, sides)
 @few
 def test_it_is_the_centre_for_odd_and_even_sides(width, height):
@@ -51,9 +49,9 @@ def test_it_is_the_centre_for_odd_and_even_sides(width, height):
 
 @given(sides, sides, sides, st.tuples(*[st.integers(0, 255)] * 3))
 @few
-def test_one_colour_stays_that_colour(width, height, size, colour):
+def test_one_colour_stays_that_colour_in_every_size(width, height, size, colour):
     square = dogtl.make_square(Image.new("RGB", (width, height), colour), size)
-    assert (pixels(square) == colour).all()
+    assert square.size == (size, size) and (pixels(square) == colour).all()
 
 
 @given(sides, sides, st.integers(8, 40))
@@ -119,13 +117,25 @@ def test_a_lost_square_is_made_again(photos, home, lost):
     assert {name for name, _ in changed} == set(map(str, squares.files["valid"][::5]))
 
 
+ODD = ["no_suffix", "a", "a.", "a.jpg", "a.png", "a.jpg.jpg", "A.jpg", "a b", "a-b"]
+ODD += [
+    "Ünï 犬.png",
+    "Ünï 猫.png",
+    "🐶👩‍👧.jpg",
+    "tab\t\n.jpg",
+    "-.jpg",
+    "--help",
+    "%s.jpg",
+]
+ODD += ["'\"$x$`.jpg", "<b onclick=alert(1)>.jpg", "\x1b[31mred.jpg", " ", "\u202egpj"]
+ODD += ["x" * 250, f"{'x' * 50}1.jpg", f"{'y' + 'x' * 49}1.jpg", "caf\udce9.jpg"]
+
+
 def test_photos_with_odd_and_similar_names_have_squares_of_their_own(mine):
-    breed = mine / "train" / "001.Red_setter"
-    odd = ["no_suffix", "a", "a.", "a.jpg", "a.png", "a.jpg.jpg", "A.jpg", "a b", "a-b"]
-    odd += ["Ünï 犬.png", "Ünï 猫.png", "tab\t\n.jpg", "-.jpg", "x" * 251 + ".jpg"]
-    odd += [os.fsdecode(b"caf\xe9.jpg"), f"{'x' * 50}1.jpg", f"{'y' + 'x' * 49}1.jpg"]
+    breed = mine / "train" / "Ünï\n\x1b[31m <b>'\udce9"
     try:
-        for seed, name in enumerate(odd):
+        breed.mkdir()
+        for seed, name in enumerate(ODD):
             with open(breed / name, "wb") as file:
                 noise(30, 40, seed).save(file, "PNG")
     except OSError:
@@ -133,7 +143,7 @@ def test_photos_with_odd_and_similar_names_have_squares_of_their_own(mine):
     squares = dogtl.square(dogtl.load_photos(mine), 32)
     assert not any(squares.skipped.values())
     assert len(set(files(squares).values())) == len(files(squares))
-    for seed, name in enumerate(odd):
+    for seed, name in enumerate(ODD):
         expected = dogtl.make_square(noise(30, 40, seed), 32)
         square = dogtl.read_square(files(squares)[breed / name])
         assert abs(square - pixels(expected)).mean() < 6
@@ -145,7 +155,8 @@ def test_photos_with_odd_and_similar_names_have_squares_of_their_own(mine):
 @pytest.fixture
 def bad(mine):
     """Photos whose bytes are no image, and a file in the wrong place."""
-    paths = {mine / "test/001.Red_setter" / name: data for name, data in BAD.items()}
+    breed = mine / "test/001.Red_setter"
+    paths = {breed / f"{name}\n\x1b[31m": data for name, data in BAD.items()}
     paths[mine / "train/notes.txt"] = b"notes"
     for path, data in paths.items():
         path.write_bytes(data)
@@ -155,62 +166,76 @@ def bad(mine):
 def test_bad_photos_are_skipped_and_named_every_time(mine, bad, home, caplog):
     caplog.set_level("INFO")
     for time in ("first", "second"):
+        before = times_of(home)
         squares = dogtl.square(dogtl.load_photos(mine), 32)
         skipped = squares.skipped["train"] | squares.skipped["test"]
         assert sorted(skipped) == bad and not squares.skipped["valid"]
         assert not skipped.keys() & files(squares).keys()
         for path, reason in skipped.items():
-            assert f"skipped {path.relative_to(mine)}: {reason}\n" in caplog.text
+            name = printable(str(path.relative_to(mine)))
+            assert f"skipped {name}: {reason}" in caplog.messages
         assert len(squares.files["test"]) == len(squares.labels["test"]) == 15
         assert repr(squares).endswith(f"{len(bad)} skipped")
         assert ("train squares: nothing to do" in caplog.text) == (time == "second")
+        assert (times_of(home) == before) == (time == "second")
         caplog.clear()
-    beside = [*squares.files["test"][0].parent.glob("*.txt")]
-    assert beside == [*home.rglob("*.txt")] and len(beside) == len(BAD)
-    reasons = {file.read_text("utf-8") for file in beside}
-    assert reasons == set(squares.skipped["test"].values())
-
-
-def test_a_bad_photo_that_was_mended_is_used(mine, bad):
-    before = dogtl.square(dogtl.load_photos(mine), 32)
     noise(40, 40).save(bad[0], "PNG")
-    after = dogtl.square(dogtl.load_photos(mine), 32)
-    assert set(files(after)) - set(files(before)) == {bad[0]}
-    assert bad[0] not in after.skipped["test"]
-
-
-@pytest.mark.parametrize("damage", [b"", b"\xff"])
-def test_a_reason_that_was_damaged_spoils_nothing(mine, bad, home, damage):
-    first = dogtl.square(dogtl.load_photos(mine), 32)
-    for reason in home.rglob("*.txt"):
-        reason.write_bytes(damage)
-    again = dogtl.square(dogtl.load_photos(mine), 32)
-    assert again.skipped["test"].keys() == first.skipped["test"].keys()
-    assert damage or again.skipped == first.skipped
-
-
-@pytest.mark.parametrize("reason", ["No such file or directory", "Permission denied"])
-def test_a_photo_that_cannot_be_opened_is_used_later(mine, home, monkeypatch, reason):
     photos = dogtl.load_photos(mine)
-    photo, read = photos.paths["test"][3], Path.read_bytes
+    bad[1].unlink()
+    mended = dogtl.square(photos, 32)
+    assert set(files(mended)) - set(files(squares)) == {bad[0]}
+    assert mended.skipped["test"][bad[1]] == "No such file or directory"
 
-    def refuse(path):  # instead of chmod, which doesn't stop root
-        if path == photo:
-            raise PermissionError(13, reason)
-        return read(path)
 
-    with monkeypatch.context() as patch:
-        if reason == "Permission denied":
-            patch.setattr(Path, "read_bytes", refuse)
-        else:
-            photo.rename(mine / "elsewhere")
-        squares = dogtl.square(photos, 32)
-    assert squares.skipped["test"] == {photo: reason}
-    assert len(files(squares)) == 50 and not list(home.rglob("*.txt"))
-    if not photo.exists():
-        (mine / "elsewhere").rename(photo)
-    squares = dogtl.square(photos, 32)
-    assert len(files(squares)) == 51 and not any(squares.skipped.values())
+WITHOUT_RIGHTS = """
+import sys
+from pathlib import Path
+import numpy as np
+import dogtl
+from conftest import Means
+from dogtl.linear import LinearLayer
+
+folder, photo = map(Path, sys.argv[1:])
+for place, mode in ((folder, 0), (folder / "test", 0o600), (photo.parent, 0o300)):
+    place.chmod(mode)
+    try:
+        dogtl.load_photos(folder)
+    except dogtl.DogtlError as error:
+        print(error)
+    place.chmod(0o700)
+module, photos = Means(), dogtl.load_photos(folder)
+made_by = {"fingerprint": module.fingerprint}
+layer = LinearLayer(np.ones((48, 2)), np.ones(2), ["a", "b"], made_by, 0, {})
+for mode in (0, 0o600):
+    photo.chmod(mode)
+    skipped = dogtl.square(photos, 32).skipped["test"]
+    print([(str(path), reason) for path, reason in skipped.items()])
+photo.chmod(0)
+photos.paths["train"][0].parent.chmod(0)
+results = dogtl.predict(layer, module, folder)
+print(len(results), [tuple(one.values()) for one in results if "error" in one])
+photos.paths["train"][0].parent.chmod(0o700)
+"""
+
+
+def test_rights_that_are_missing_are_named_and_may_be_given_later(mine):
+    photo = dogtl.load_photos(mine).paths["test"][3]
+    command = [sys.executable, "-c", WITHOUT_RIGHTS, str(mine), str(photo)]
+    if not os.geteuid():  # root may open all
+        if not shutil.which("setpriv"):
+            pytest.skip("setpriv isn't there")
+        rights = "--bounding-set=-dac_override,-dac_read_search"
+        command = ["setpriv", rights, *command]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    run = subprocess.run(command, capture_output=True, text=True, env=env)
+    *refused, skipped, given, predicted = run.stdout.splitlines() or [run.stderr]
+    for line, place in zip(refused, (mine, mine / "test", photo.parent), strict=True):
+        assert line.startswith(f"you have no right to list {place} and open ")
+    unread, unlisted = (
+        (str(path), "Permission denied") for path in (photo, mine / "train" / BREEDS[0])
+    )
+    assert (skipped, given) == (str([unread]), "[]")
+    assert predicted == f"43 {[unread, unlisted]}"
 
 
 def test_a_split_without_a_readable_photo_gives_one_sentence(mine):
