@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,15 +216,6 @@ def test_breeds_without_test_photos(mine, grid):
     assert len(evaluation.breeds) == 3 and set(evaluation.labels) == {2}
     assert evaluation.probabilities.shape == (4, 3)
     assert dogtl.per_breed(evaluation)["breed"] == ["003.Striped_pointer"]
-
-
-def test_features_that_are_not_finite_are_not_evaluated(done):
-    test = done.bottlenecks["test"]
-    features = test.features.copy()
-    features[3, 0] = np.nan
-    with pytest.raises(dogtl.DogtlError) as caught:
-        dogtl.evaluate(done.layer, replace(test, features=features))
-    assert str(test.paths[3]) in str(caught.value) and "grid" in str(caught.value)
 
 
 # --- predict -----------------------------------------------------------------------
