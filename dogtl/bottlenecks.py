@@ -157,7 +157,8 @@ def find_leaks(
             if labels.setdefault(key, label) != label:
                 mixed[key] = path
     if mixed:
-        yield f"breeds share {some([*mixed.values()])}: only one can be correct"
+        text = f"breeds share {some([*mixed.values()])}"
+        yield f"{text}: only one of its labels can be correct"
 
 
 def extract_features(files: list[Path], module: Module) -> Iterator[np.ndarray]:
@@ -229,7 +230,10 @@ def read_square(source: Path | BinaryIO) -> np.ndarray:
 
 
 def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
-    """Raise DogtlError, naming photo and module, if a feature is no number to use."""
+    """Raise DogtlError, naming photo and module, if a feature isn't finite or too big.
+
+    Too big is what 32-bit arithmetic with many of them can't hold.
+    """
     bad = np.flatnonzero(~(np.abs(features) <= LARGEST).all(axis=1))  # NaN never is
     if len(bad):
         photo = paths[bad[0]] if len(paths) == len(features) else f"row {bad[0]}"

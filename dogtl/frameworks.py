@@ -1,4 +1,4 @@
-"""TensorFlow and Keras: imported when they're first needed, silently, set as usual."""
+"""TensorFlow and Keras: imported when first needed, silently, and as they come."""
 
 import os
 import sys

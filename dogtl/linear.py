@@ -213,7 +213,7 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
         layer = _fit_each(train, valid)
         save_layer(layer, file)
     if not layer.kernel.any():
-        log.warning("all bottlenecks of train are equal: the layer learned nothing")
+        log.warning("all bottlenecks of train are equal: choose another module")
     if not layer.stopped_early:
         log.warning("%s: its loss was still falling", layer)
     return layer

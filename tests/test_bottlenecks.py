@@ -228,6 +228,7 @@ def test_another_module_or_size_extracts_again_and_a_touched_one_doesnt(
     assert len(seen) == 51
     for file in folder.rglob("*"):
         os.utime(file, (1, 1))
+    (folder / ".DS_Store").write_bytes(b"x")
     assert same(extract(photos, dogtl.load_module(folder)), first) and len(seen) == 51
     copied = shutil.copytree(folder, tmp_path / "copied")
     assert same(extract(photos, dogtl.load_module(copied)), first) and len(seen) == 51

@@ -27,21 +27,14 @@ few = settings(max_examples=80, deadline=None)
 # --- the two functions -------------------------------------------------------------
 
 
-@given(logits_2d)
+@given(logits_2d, st.floats(-1e3, 1e3))
 @few
-def test_softmax_gives_probabilities_in_the_order_of_the_scores(logits):
+def test_softmax_gives_probabilities_in_the_order_of_the_scores(logits, shift):
     seen = dogtl.softmax(logits)
     assert np.isfinite(seen).all() and ((seen >= 0) & (seen <= 1)).all()
     np.testing.assert_allclose(seen.sum(axis=1), 1)
     assert (seen.max(axis=1) == seen[range(len(seen)), logits.argmax(axis=1)]).all()
-
-
-@given(logits_2d, st.floats(-1e3, 1e3))
-@few
-def test_softmax_ignores_a_shift(logits, shift):
-    logits = logits / 1e3
-    shifted = dogtl.softmax(logits + shift)
-    np.testing.assert_allclose(shifted, dogtl.softmax(logits), atol=1e-9)
+    np.testing.assert_allclose(dogtl.softmax(logits + shift), seen, atol=1e-6)
 
 
 @given(logits_2d, st.data())
@@ -155,6 +148,8 @@ def test_what_is_separable_is_learned():
     assert probabilities.shape == (90, 3)
     assert (probabilities.argmax(axis=1) == unseen.labels).all()
     assert learned.history["valid_accuracy"][learned.best_epoch - 1] == 1
+    np.random.seed(5)  # nothing in it is random
+    assert equal(dogtl.fit(made_up(60, 3), made_up(30, 4)), learned)
 
 
 def test_its_shape_and_facts(layer):
@@ -203,12 +198,6 @@ def test_training_that_ends_at_the_limit_of_epochs_says_so(monkeypatch, caplog):
     assert not late.stopped_early and "limit of epochs" in repr(late)
     dogtl.train(SPLITS)
     assert caplog.text.count("still falling") == 1  # of all layers, the one kept
-
-
-def test_nothing_in_it_is_random(layer):
-    np.random.seed(5)
-    dogtl.import_tensorflow().random.set_seed(5)
-    assert equal(dogtl.fit(TRAIN, VALID), layer)
 
 
 def test_at_the_end_of_the_way_the_slopes_are_zero(monkeypatch):
@@ -262,7 +251,7 @@ def test_features_that_are_all_equal_teach_nothing_which_is_said(
     for _ in range(2):  # the stored layer says it again
         caplog.clear()
         layer = dogtl.train(nothing)
-        assert "learned nothing" in caplog.text
+        assert "all bottlenecks of train are equal" in caplog.text
     assert not layer.kernel.any() and layer.best_epoch == 1
     evaluation = dogtl.evaluate(layer, nothing["valid"])
     np.testing.assert_allclose(evaluation.probabilities, 1 / 3, atol=1e-6)
@@ -278,13 +267,6 @@ def test_a_feature_that_never_varied_in_training_decides_little(layer):
     other = dogtl.fit(with_one_more(TRAIN, 1.0), with_one_more(VALID, 1.1))
     np.testing.assert_allclose(other.kernel[:-1], layer.kernel, atol=0.05)
     assert np.abs(other.kernel[-1]).max() < 0.01
-
-
-def test_features_of_another_kind_are_taken(layer):
-    doubles = {
-        k: replace(v, features=v.features.astype(float)) for k, v in SPLITS.items()
-    }
-    np.testing.assert_allclose(dogtl.fit(**doubles).kernel, layer.kernel, atol=1e-3)
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e30, 3e38])
@@ -411,10 +393,12 @@ def test_an_experiment_never_passes_for_the_genuine_layer():
         other = dogtl.train(experiment)
         assert not equal(other, first)
         assert len(other.kernel) == experiment["train"].features.shape[1]
-    renamed = {
-        k: replace(v, breeds=list("abc"), module=module) for k, v in SPLITS.items()
-    }
-    assert dogtl.train(renamed).breeds == list("abc")
-    assert dogtl.train(renamed).module == module
+    names, doubles = TRAIN.breeds[::-1], TRAIN.features.astype(float)
+    renamed = SPLITS | {"train": replace(TRAIN, breeds=names, module=module)}
+    for _ in range(2):
+        assert dogtl.train(renamed).breeds == names
+        assert dogtl.train(renamed).module == module
+    layer = dogtl.train(SPLITS | {"train": replace(TRAIN, features=doubles)})
+    np.testing.assert_allclose(layer.kernel, first.kernel, atol=1e-3)
     assert equal(dogtl.train(SPLITS), first)
     assert dogtl.train(SPLITS).breeds == TRAIN.breeds
