@@ -27,7 +27,8 @@ from dogtl.store import temporary_path
 CARD = Path(__file__).with_name("model_card.md")
 FILES = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 FILES |= {"model.json", "README.md", "model.tflite"}
-MADE_BY, LIBRARIES = "dogtl export", ("tensorflow", "keras", "numpy", "pillow")
+MADE_BY, COSTS = "dogtl export", ("n_parameters", "multiply_adds")
+LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -158,7 +159,7 @@ def load_model(folder: str | Path) -> Model:
     if not facts:
         raise DogtlError(f"{folder} holds no model: give one that dogtl export wrote")
     breeds, size = facts["labels"], facts["size"]
-    costs = [facts["module"].get(name, 0) for name in ("n_parameters", "multiply_adds")]
+    costs = [facts["module"].get(name, 0) for name in COSTS]
     about = (size, len(breeds), *costs, f"{fingerprint_folder(folder)}-{size}")
     return Model(str(folder), folder, *about, breeds, facts)
 
@@ -200,11 +201,9 @@ def _facts(
         "photos": photos,
         "module": {
             "name": module.name if "://" in module.name else module.label,
-            "fingerprint": module.fingerprint,
             "source": source,
             "licence": licence,
-            "n_parameters": module.n_parameters,
-            "multiply_adds": module.multiply_adds,
+            **{name: getattr(module, name) for name in ("fingerprint", *COSTS)},
         },
         "versions": {"dogtl": __version__} | {lib: version(lib) for lib in LIBRARIES},
     }
