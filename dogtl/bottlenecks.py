@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import combinations, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 8  # as much as a processor keeps at hand: 1 or 32 take 1.4 times as long
 READERS = 4  # threads: reading a square is quick beside the network
+LARGEST = 1e15  # of a feature: thousands of its squares still add up in float32
 SHARD = 256  # squares per stored file: what a killed run loses at most
 CODE = store.code_version(__file__, modules.__file__, "tensorflow", "pillow")
 
@@ -67,7 +68,8 @@ def extract(
 ) -> dict[str, Bottlenecks]:
     """Return the bottlenecks of each split; what isn't there yet is computed.
 
-    An extraction that was stopped resumes after the last stored 256 squares.
+    An extraction that was stopped resumes after the last stored 256 squares. A warning
+    tells of equal photos in two splits or breeds.
 
     Parameters
     ----------
@@ -107,12 +109,12 @@ def extract(
     folder = home / "bottlenecks" / store.fingerprint(CODE, module.fingerprint)
     made_by = {"name": module.name, "fingerprint": module.fingerprint}
     known = _load_shards(sorted(folder.glob("*.npz")), module.n_features)
-    bottlenecks = {}
+    bottlenecks, hashes = {}, {}
     for split, paths in squares.paths.items():
         files = squares.files[split]
         with workers(client, home) as pool:
-            hashes = pool.map(store.fingerprint_file, files)
-            rows = zip(hashes, files, paths, strict=True)  # equal squares count once
+            hashes[split] = pool.map(store.fingerprint_file, files)
+            rows = zip(hashes[split], files, paths, strict=True)  # equal squares once
             todo = [*{row[0]: row for row in rows if row[0] not in known}.values()]
             jobs = [todo[i : i + SHARD] for i in range(0, len(todo), SHARD)]
             if jobs:
@@ -122,10 +124,41 @@ def extract(
                 known |= _load_shards(made, module.n_features)
             else:
                 log.info("%s bottlenecks: nothing to do", split)
-        features = np.stack([known[key] for key in hashes])
+        features = np.stack([known[key] for key in hashes[split]])
         facts = (squares.labels[split], squares.breeds, paths, squares.skipped[split])
         bottlenecks[split] = Bottlenecks(features, *facts, made_by)
+    for text in find_leaks(bottlenecks, hashes):
+        log.warning("%s", text)
     return bottlenecks
+
+
+def find_leaks(
+    bottlenecks: dict[str, Bottlenecks], hashes: dict[str, list[str]]
+) -> Iterator[str]:
+    """Yield a sentence for each two splits that share photos, and one for breeds.
+
+    Photos are equal if their squares are; `hashes` has those of the squares, by split.
+    """
+
+    def some(paths: list[Path]) -> str:
+        return f"{len(paths)} {plural(len(paths), 'photo')}, such as {paths[0]}"
+
+    for one, other in combinations(bottlenecks, 2):
+        there = set(hashes[one])
+        rows = zip(hashes[other], bottlenecks[other].paths, strict=True)
+        shared = [path for key, path in rows if key in there]
+        if shared:
+            text = f"{other} shares {some(shared)}, with {one}"
+            yield f"{text}: that flatters the accuracy"
+    labels, mixed = {}, {}
+    for split, made in bottlenecks.items():
+        rows = zip(hashes[split], made.paths, made.labels, strict=True)
+        for key, path, label in rows:
+            if labels.setdefault(key, label) != label:
+                mixed[key] = path
+    if mixed:
+        text = f"breeds share {some([*mixed.values()])}"
+        yield f"{text}: only one of its labels can be correct"
 
 
 def extract_features(files: list[Path], module: Module) -> Iterator[np.ndarray]:
@@ -197,13 +230,16 @@ def read_square(source: Path | BinaryIO) -> np.ndarray:
 
 
 def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
-    """Raise DogtlError, naming photo and module, if a feature isn't a finite number."""
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    """Raise DogtlError, naming photo and module, if a feature isn't finite or too big.
+
+    Too big is what 32-bit arithmetic with many of them can't hold.
+    """
+    bad = np.flatnonzero(~(np.abs(features) <= LARGEST).all(axis=1))  # NaN never is
     if len(bad):
         photo = paths[bad[0]] if len(paths) == len(features) else f"row {bad[0]}"
         raise DogtlError(
-            f"the bottleneck of {photo} holds numbers that aren't finite (module"
-            f" {module}): choose another module, or leave that photo out"
+            f"the bottleneck of {photo} holds numbers that aren't finite or beyond 1e15"
+            f" (module {module}): choose another module, or leave that photo out"
         )
 
 
@@ -221,8 +257,9 @@ def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarra
     known = {}
     for file in shards:
         shard = store.load_arrays(file)
-        hashes, features = shard.get("hashes", []), shard.get("features", np.empty(0))
-        if features.shape == (len(hashes), n_features):
+        hashes, features = shard.get("hashes"), np.asarray(shard.get("features"))
+        shape = (len(hashes), n_features) if isinstance(hashes, list) else None
+        if (features.shape, features.dtype) == (shape, np.float32):
             known.update(zip(hashes, features, strict=True))
     return known
 

@@ -168,7 +168,7 @@ def _meet(module: Module, me: str) -> None:
         if module.fingerprint in met:
             return
         content = module.fingerprint.partition("-")[0]
-        if modules._fingerprint(module.folder) != content:
+        if modules.fingerprint_folder(module.folder) != content:
             raise DogtlError(
                 f"{me} can't see the module in {module.folder} as you do: all workers"
                 " must share that folder"

@@ -4,6 +4,7 @@ Its folder holds a SavedModel, from squares to probabilities, with `model.json` 
 names, and what it was made from), a model card and, if asked for, a TFLite file.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -15,16 +16,19 @@ from string import Template
 
 import numpy as np
 
-from dogtl import __version__, modules, prediction, store
+from dogtl import __version__, prediction
 from dogtl.base import KERAS, DogtlError, why
 from dogtl.evaluation import Evaluation
+from dogtl.frameworks import import_tensorflow, quietly
 from dogtl.linear import LinearLayer, check_module
-from dogtl.modules import MAX_SIZE, MODULES, Module, import_tensorflow
+from dogtl.modules import MAX_SIZE, MODULES, Module, fingerprint_folder, load_network
+from dogtl.store import temporary_path
 
 CARD = Path(__file__).with_name("model_card.md")
 FILES = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 FILES |= {"model.json", "README.md", "model.tflite"}
-MADE_BY, LIBRARIES = "dogtl export", ("tensorflow", "keras", "numpy", "pillow")
+MADE_BY, COSTS = "dogtl export", ("n_parameters", "multiply_adds")
+LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +110,7 @@ def export(
     check_module(layer, module.name, module.fingerprint)
     folder = check_folder(folder)
     facts = _facts(layer, module, evaluation, photos)
-    part, old = store.temporary_path(folder), store.temporary_path(folder)
+    part, old = temporary_path(folder), temporary_path(folder)
     part.mkdir(parents=True)
     try:
         _save_network(layer, module, part, tflite)
@@ -115,8 +119,8 @@ def export(
         if folder.exists():
             folder.replace(old)
         part.replace(folder)
-    finally:
-        for rest in (part, old):
+    finally:  # what a killed export left is swept, too
+        for rest in folder.parent.glob(f".{glob.escape(folder.name)}.????????.part"):
             shutil.rmtree(rest, ignore_errors=True)
     return folder
 
@@ -155,8 +159,8 @@ def load_model(folder: str | Path) -> Model:
     if not facts:
         raise DogtlError(f"{folder} holds no model: give one that dogtl export wrote")
     breeds, size = facts["labels"], facts["size"]
-    costs = [facts["module"].get(name, 0) for name in ("n_parameters", "multiply_adds")]
-    about = (size, len(breeds), *costs, f"{modules._fingerprint(folder)}-{size}")
+    costs = [facts["module"].get(name, 0) for name in COSTS]
+    about = (size, len(breeds), *costs, f"{fingerprint_folder(folder)}-{size}")
     return Model(str(folder), folder, *about, breeds, facts)
 
 
@@ -197,11 +201,9 @@ def _facts(
         "photos": photos,
         "module": {
             "name": module.name if "://" in module.name else module.label,
-            "fingerprint": module.fingerprint,
             "source": source,
             "licence": licence,
-            "n_parameters": module.n_parameters,
-            "multiply_adds": module.multiply_adds,
+            **{name: getattr(module, name) for name in ("fingerprint", *COSTS)},
         },
         "versions": {"dogtl": __version__} | {lib: version(lib) for lib in LIBRARIES},
     }
@@ -212,11 +214,10 @@ def _source(name: str) -> tuple[str, str]:
     place, _ = MODULES.get(name, (name, None))
     if "://" in place:
         return place, "see that page"
+    if name.startswith(KERAS):
+        return "https://keras.io/api/applications", "see that page"
     if name in MODULES:
         return "dogtl itself", "MIT"
-    if name.startswith(KERAS):
-        place = f"keras.applications.{name.removeprefix(KERAS)}"
-        return place, "see https://keras.io/api/applications"
     return "a file or folder of that name", "unknown: look where you got it"
 
 
@@ -224,7 +225,7 @@ def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool
     """Write module and layer as a SavedModel, and as TFLite if asked for."""
     tf, content = import_tensorflow(), module.fingerprint.partition("-")[0]
     model = tf.Module()
-    model.network = modules._load(module.folder, content)
+    model.network = load_network(module.folder, content)
     model.kernel, model.bias = tf.Variable(layer.kernel), tf.Variable(layer.bias)
     shape = [None, module.size, module.size, 3]
     takes = [tf.TensorSpec(shape, tf.float32, "squares")]
@@ -234,10 +235,13 @@ def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool
         features = tf.cast(model.network(squares), tf.float32)
         return tf.nn.softmax(features @ model.kernel + model.bias)
 
-    model.__call__, plain = probabilities, {"autograph": False}
-    served = tf.function(lambda s: {"probabilities": probabilities(s)}, takes, **plain)
+    @tf.function(input_signature=takes, autograph=False)
+    def served(squares):
+        return {"probabilities": probabilities(squares)}
+
+    model.__call__ = probabilities
     try:
-        with modules._quiet():
+        with quietly():
             tf.saved_model.save(model, str(folder), served)
             if tflite:
                 converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))

@@ -1,5 +1,6 @@
 """Step 3, the linear layer: multinomial logistic regression on the bottlenecks."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # from too weak to too stro
 TIE = 1.01  # losses this near to the lowest are as good
 PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
+TINY = 1e-33  # what varies less is taken as constant; its weights would overflow
 FLOOR = 0.1  # of the mean variance: or features that hardly vary would be blown up
 HISTORY = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
 CODE = store.code_version(__file__, "scipy", "numpy")
@@ -205,20 +207,27 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     name = store.fingerprint(CODE, settings, train.breeds, *arrays)
     file = store.find_home(home) / "linear" / f"{name}.npz"
     layer = read_layer(file)
-    if layer:
+    if layer and len(layer.kernel) == train.features.shape[1]:
         log.info("linear layer: nothing to do")
-        return layer
+    else:
+        layer = _fit_each(train, valid)
+        save_layer(layer, file)
+    if not layer.kernel.any():
+        log.warning("all bottlenecks of train are equal: choose another module")
+    if not layer.stopped_early:
+        log.warning("%s: its loss was still falling", layer)
+    return layer
+
+
+def _fit_each(train: Bottlenecks, valid: Bottlenecks) -> LinearLayer:
+    """Fit a layer for each penalty; return the one that `train` is to keep."""
     layers = []
     for l2 in progress(L2S, len(L2S), "linear layers"):
         layers.append(fit(train, valid, l2))
         losses = np.array([layer.history["valid_loss"].min() for layer in layers])
         if losses[-1] > 1.1 * losses.min():
             break  # stronger penalties only get worse
-    best = layers[np.flatnonzero(losses <= TIE * losses.min())[-1]]
-    if not best.stopped_early:
-        log.warning("%s: its loss was still falling", best)
-    save_layer(best, file)
-    return best
+    return layers[np.flatnonzero(losses <= TIE * losses.min())[-1]]
 
 
 def fit(
@@ -347,13 +356,17 @@ def save_layer(layer: LinearLayer, file: Path) -> None:
 def read_layer(file: Path) -> LinearLayer | None:
     """Return a stored layer; None if it's missing or damaged."""
     fields = store.load_arrays(file)
-    try:
-        history = {name: fields.pop(name) for name in HISTORY}
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
         name, fingerprint = fields["module"]
         fields["module"] = {"name": name, "fingerprint": fingerprint}
-        return LinearLayer(**fields, history=history)
-    except (KeyError, TypeError, ValueError):
-        return None
+        curves = np.stack([fields.pop(name) for name in HISTORY])
+        layer = LinearLayer(**fields, history=dict(zip(HISTORY, curves, strict=True)))
+        kernel, bias, breeds = layer.kernel, layer.bias, layer.breeds
+        types = kernel.dtype, bias.dtype, type(breeds), type(layer.l2)
+        fits = kernel.shape[1:] == bias.shape == (len(breeds),)
+        if fits and curves.size and types == (np.float32, np.float32, list, float):
+            return layer
+    return None
 
 
 def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -361,5 +374,5 @@ def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
     spread = np.sqrt(variance + FLOOR * variance.mean())
-    spread[spread == 0] = 1
+    spread[spread < TINY] = np.inf  # so that its weight is 0
     return mean.astype(np.float32), spread.astype(np.float32)

@@ -10,8 +10,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from dogtl import store, toy
 from dogtl.base import KERAS, DogtlError, choose, is_word, log, slug, why
+from dogtl.frameworks import import_tensorflow, plain_keras, quietly
 
 MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
 CODE = store.code_version(__file__, "tensorflow")
@@ -40,11 +41,12 @@ MODULES = {  # by name: the folder or address, and the size that it was trained 
     "efficientnet_v2_s": (HUB + "efficientnet_v2_imagenet21k_s/feature_vector/2", 384),
     "bit_m_r50x1": (KAGGLE + "bit/TensorFlow2/m-r50x1/1", 224),
 }
-KERAS_ADVICE = (  # for a name, and for a file
+KERAS_ADVICE = (  # for a file, and for a name
+    "save it from Keras 3 with Keras' own layers only, no Lambda, as a .keras file",
     "check --size and the network, or run dogtl fetch on a connected machine and copy"
     " its home here",
-    "save it from Keras 3 with Keras' own layers only, no Lambda, as a .keras file",
 )
+FACTS = ("size", "n_features", "n_parameters", "multiply_adds")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +99,7 @@ class Module:
         DogtlError
             If the network fails, or gives something else than one row a square.
         """
-        network = _load(self.folder, self.fingerprint.partition("-")[0])
+        network = load_network(self.folder, self.fingerprint.partition("-")[0])
         images = np.asarray(images, dtype=np.float32)
         return _call(network, images, self.name, self.n_features)
 
@@ -155,62 +157,21 @@ def load_module(
     handle, _ = MODULES.get(name, (name, None))
     trained = dict(MODULES.values()).get(handle)  # an address may be in the table too
     folder = _find_folder(name, handle, home, asked)
-    content = _fingerprint(folder)
+    content = fingerprint_folder(folder)
     file = home / "modules" / f"{store.fingerprint(CODE, content, asked, trained)}.npz"
     facts = store.load_arrays(file)
-    if not facts:
-        facts = _inspect(_load(folder, content), name, asked, trained)
+    if {fact: type(n) for fact, n in facts.items()} != dict.fromkeys(FACTS, int):
+        facts = _inspect(load_network(folder, content), name, asked, trained)
         store.save_arrays(file, facts)
     return Module(name, folder, **facts, fingerprint=f"{content}-{facts['size']}")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Send file descriptor 2, standard error, elsewhere for a moment."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def import_tensorflow():
-    """Import TensorFlow without the lines that it prints on standard error.
-
-    They come from C++ whatever one sets, so file descriptor 2 leads nowhere for that
-    moment. If the import fails its error is raised as usual.
-
-    Returns
-    -------
-    module
-        The Python module ``tensorflow``.
-
-    Examples
-    --------
-    >>> tf = dogtl.import_tensorflow()
-    >>> tf.zeros([2]).numpy()
-    array([0., 0.], dtype=float32)
-    """
-    if "tensorflow" not in sys.modules:
-        with _quiet():
-            import tensorflow as tf
-
-            tf.zeros([])  # the first operation has something to say, too
-        tf.get_logger().setLevel("ERROR")  # or its log would end up in notebooks
-    return sys.modules["tensorflow"]
-
-
 @functools.lru_cache(maxsize=1)
-@_quiet()
-def _load(folder: Path, content: str) -> Callable:
-    """Load a network; the last one stays loaded."""
-    import_tensorflow()
-    import tensorflow_hub as hub
-
+@quietly()
+def load_network(folder: Path, content: str) -> Callable:
+    """Load a module's network; the last one stays loaded."""
+    with plain_keras():  # which TF Hub imports
+        import tensorflow_hub as hub
     try:
         network = hub.load(str(folder))
         if not callable(network):
@@ -224,11 +185,15 @@ def _load(folder: Path, content: str) -> Callable:
 
 def _call(network: Callable, images, name: str, width: int | None = None) -> np.ndarray:
     """Return the bottlenecks of images, of `width` features or of any number."""
+    tf = import_tensorflow()
     try:
-        features = network(images).numpy().astype(np.float32, copy=False)
-        rows, columns = features.shape
-        if rows != len(images) or columns != (width or columns) or not columns:
-            raise ValueError(f"it gives the shape {list(features.shape)}")
+        output = network(images)
+        if not isinstance(output, tf.Tensor):
+            raise TypeError(f"it gives a {type(output).__name__}")
+        features = tf.cast(output, tf.float32).numpy()
+        shape = features.shape
+        if len(shape) != 2 or not shape[1] or shape != (len(images), width or shape[1]):
+            raise ValueError(f"it gives the shape {list(shape)}")
     except Exception as error:  # TensorFlow raises a dozen kinds
         raise DogtlError(
             f"{name} can't turn squares in the shape {list(images.shape)} into one"
@@ -237,16 +202,18 @@ def _call(network: Callable, images, name: str, width: int | None = None) -> np.
     return features
 
 
-@_quiet()
+@quietly()
 def _inspect(
     network: Callable, name: str, asked: int | None, trained: int | None
 ) -> dict[str, int]:
-    """Run a network on one black square; return its size, features and costs."""
+    """Run a network on two black squares; return its size, features and costs."""
     tf = import_tensorflow()
     calls = network.__call__.concrete_functions
     specs = tf.nest.flatten([call.structured_input_signature for call in calls])
     shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
-    fixed = next((shape[1] for shape in shapes if shape.rank == 4), None)
+    batch, fixed = next((s[:2] for s in shapes if s.rank == 4), (None, None))
+    if batch:
+        raise DogtlError(f"{name} takes batches of {batch} only: choose another module")
     size = asked or fixed or trained
     if not size or fixed not in (None, size):
         takes = f"{fixed} pixels" if fixed else "any size"
@@ -254,7 +221,7 @@ def _inspect(
             f"{name} takes squares of {takes}: set --size (or DOGTL_SIZE) to the one"
             " that it was trained on"
         )
-    features = _call(network, tf.zeros([1, size, size, 3]), name)
+    features = _call(network, tf.zeros([2, size, size, 3]), name)
     return {"size": size, "n_features": features.shape[1], **_costs(network, size)}
 
 
@@ -300,29 +267,25 @@ def _find_folder(name: str, handle: str, home: Path, asked: int | None) -> Path:
         return download.fetch_folder(address, home / "modules" / folder)
     if is_word(handle) or not os.path.isdir(handle):
         raise DogtlError(
-            f"there is no module {name}: choose {', '.join(MODULES)}, a folder or"
-            " .keras file that exists (as a path with a /) or a handle"
+            f"there is no module {name}: choose {', '.join(MODULES)}, or the path (with"
+            " a /) or address of one that you trust, since a module is a program"
         )
     return Path(handle)
 
 
 def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
     """Return the folder of a network of Keras as a SavedModel; made at first use."""
-    given = not handle.startswith(KERAS)
-    what = [store.fingerprint_file(Path(handle))] if given else [handle, asked]
+    by_name = handle.startswith(KERAS)
+    what = [handle, asked] if by_name else [store.fingerprint_file(Path(handle))]
     key = store.fingerprint(CODE, toy.pretrain.CODE, version("keras"), what)
     folder = home / "modules" / f"{slug(Path(handle).name)}-{key}"
     if folder.exists():
         return folder
-    import_tensorflow()
-    import keras
-
-    safe = {"compile": False, "safe_mode": True}  # nothing in a file may run
     log.info("%s: reading it, or fetching its weights, with Keras", handle)
     try:
-        with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
-            read = keras.saving.load_model
-            network = read(handle, **safe) if given else _build_keras(handle, asked)
+        with plain_keras(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = _build_keras(handle, asked) if by_name else _read_keras(handle)
             weights = store.fingerprint(*network.get_weights())
             content = store.fingerprint(version("keras"), what[0], weights)
             toy.pretrain.export(network, folder, {"keras_content": content})
@@ -332,9 +295,16 @@ def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
         failed = isinstance(error.__context__, OSError)  # to fetch the weights
         reason = why(error.__context__ if failed else error).partition(". ")[0]
         raise DogtlError(
-            f"{handle} can't be used as a module ({reason}): {KERAS_ADVICE[given]}"
+            f"{handle} can't be used as a module ({reason}): {KERAS_ADVICE[by_name]}"
         ) from error
     return folder
+
+
+def _read_keras(file: str):
+    """Read a ``.keras`` file; nothing in it may run."""
+    import keras
+
+    return keras.saving.load_model(file, compile=False, safe_mode=True)
 
 
 def _build_keras(handle: str, asked: int | None):
@@ -354,7 +324,7 @@ def _build_keras(handle: str, asked: int | None):
     return keras.Model(squares, network(preprocess_input(squares * 255)))
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint_folder(folder: Path) -> str:
     """Return a hash of a module's files, by name and content; times don't count.
 
     TensorFlow never writes the same network in the same bytes, so what was made of
@@ -362,7 +332,7 @@ def _fingerprint(folder: Path) -> str:
     """
     facts = folder / "module.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
-        return json.loads(facts.read_bytes())["keras_content"]
+        return str(json.loads(facts.read_bytes())["keras_content"])
     files = sorted(file for file in folder.rglob("[!.]*") if file.is_file())
     names = [file.relative_to(folder).as_posix() for file in files]
     return store.fingerprint(names, [store.fingerprint_file(file) for file in files])

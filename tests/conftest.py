@@ -160,37 +160,12 @@ def networks():
             mean, variance = tf.nn.moments(images, [1, 2])
             return tf.concat([mean, tf.sqrt(variance + 1e-6)], axis=1)
 
-    class Vectors(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None, 48])])
-        def __call__(self, vectors):
-            return vectors
-
-    class Grey(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 1])])
-        def __call__(self, images):
-            return tf.reduce_mean(images, [1, 2])
-
-    class Bytes(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
-        def __call__(self, images):
-            return tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
-
-    class Dict(tf.Module):
-        @tf.function(input_signature=grid_input)
-        def __call__(self, images):
-            return {"default": tf.reduce_mean(images, [1, 2])}
-
-    class Maps(tf.Module):
-        @tf.function(input_signature=grid_input)
-        def __call__(self, images):
-            return tf.nn.avg_pool2d(images, 8, 8, "VALID")
-
     class Uncallable(tf.Module):
         @tf.function(input_signature=grid_input)
         def features(self, images):
             return tf.reduce_mean(images, [1, 2])
 
-    kinds = (Grid, Colours, Vectors, Grey, Bytes, Dict, Maps, Uncallable)
+    kinds = (Grid, Colours, Uncallable)
     return SimpleNamespace(**{kind.__name__: kind for kind in kinds})
 
 

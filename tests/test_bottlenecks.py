@@ -1,6 +1,7 @@
 """Bottlenecks are what the module says of the squares, each computed once."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from inspect import getsource
@@ -95,30 +96,63 @@ def test_batches_of_any_length_give_the_same_rows(done):
     assert list(dogtl.extract_features([], done.module)) == []
 
 
-class Logarithms(Means):
-    """Gives -inf where a cell is black; its negative also NaN, as 0 times that."""
+class Spoilt(Means):
+    """Gives one number, `value`, instead of 0."""
 
-    factor = 1
+    value = np.nan
 
     def __call__(self, images):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.factor * np.log(super().__call__(images))
+        features = super().__call__(images)
+        return np.where(features == 0, np.float32(self.value), features)
 
 
-@pytest.mark.parametrize("factor", [1, -1, 0])
-def test_features_that_are_not_finite_are_refused(mine, home, monkeypatch, factor):
-    monkeypatch.setattr(Logarithms, "factor", factor)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -3e38])
+def test_features_that_are_no_numbers_to_use_are_refused(
+    mine, home, monkeypatch, value
+):
+    monkeypatch.setattr(Spoilt, "value", value)
     black = mine / "valid/003.Striped_pointer/black.png"
     Image.new("RGB", (40, 40)).save(black)
-    with pytest.raises(dogtl.DogtlError, match="aren't finite") as error:
-        extract(mine, Logarithms())
+    with pytest.raises(dogtl.DogtlError, match="aren't finite or beyond 1e15") as error:
+        extract(mine, Spoilt())
     assert f"{black} " in str(error.value) and "module means" in str(error.value)
     assert "\n" not in str(error.value)
     (train,) = home.rglob("*.npz")  # nothing of valid is stored
     assert len(dogtl.store.load_arrays(train)["hashes"]) == 24
     assert not list(home.rglob("*.part"))
     black.unlink()
-    assert len(extract(mine, Logarithms())["valid"].features) == 12
+    assert len(extract(mine, Spoilt())["valid"].features) == 12
+
+
+@pytest.mark.parametrize(
+    ("copies", "said"),
+    [  # from where to where, A and B being breeds, and how sentences begin
+        ([], []),
+        (["test/A test/A"], []),
+        (["test/A train/A"], ["test shares 1 photo, such as test/A/dog_00.jpg, with"]),
+        (
+            ["valid/A test/A", "valid/B test/B"],
+            ["test shares 2 photos, such as test/A/copy.jpg, with valid: that"],
+        ),
+        (["test/A test/B"], ["breeds share 1 photo, such as test/B/copy.jpg: only"]),
+        (["train/A valid/B"], ["valid shares 1 photo", "breeds share 1 photo"]),
+    ],
+)
+def test_equal_photos_in_two_splits_or_breeds_are_told(mine, caplog, copies, said):
+    def place(text):
+        text = text.replace("A", "001.Red_setter")
+        return mine / text.replace("B", "002.Grass_hound")
+
+    for copy in copies:
+        source, target = map(place, copy.split())
+        shutil.copy(source / "dog_00.jpg", target / "copy.jpg")
+    for _ in range(2):  # a finished run says it again
+        caplog.clear()
+        extract(mine, Means())
+        assert len(caplog.messages) == len(said)
+        for text, start in zip(caplog.messages, said, strict=True):
+            start = re.sub(r"\w+/[AB]", lambda match: str(place(match[0])), start)
+            assert text.startswith(start)
 
 
 def test_steps_take_bottlenecks_with_something_replaced(done, monkeypatch):
@@ -167,6 +201,25 @@ def test_nothing_to_do_runs_no_module(done, seen, caplog):
     assert times_of(done.home) == before
 
 
+DAMAGED = [{"features": np.zeros((24, 47), np.float32)}, {"features": "x"}]
+DAMAGED += [{"features": np.zeros((24, 48))}, {"hashes": 3}, {"hashes": ["x"]}]
+
+
+def test_a_damaged_shard_is_made_again(photos, home, seen):
+    first, good = extract(photos, Means()), files_of(home)
+    for change in [*DAMAGED, {"hashes": np.arange(24)}, "hashes", "features"]:
+        seen.clear()
+        for shard in home.glob("bottlenecks/*/*.npz"):
+            fields = dogtl.store.load_arrays(shard)
+            if isinstance(change, str):
+                del fields[change]
+            elif len(fields["hashes"]) == 24:
+                fields |= change
+            dogtl.store.save_arrays(shard, fields)
+        assert same(extract(photos, Means()), first) and len(seen) in (24, 51)
+        assert files_of(home) == good
+
+
 def test_another_module_or_size_extracts_again_and_a_touched_one_doesnt(
     photos, grid, colours, tmp_path, seen
 ):
@@ -175,6 +228,7 @@ def test_another_module_or_size_extracts_again_and_a_touched_one_doesnt(
     assert len(seen) == 51
     for file in folder.rglob("*"):
         os.utime(file, (1, 1))
+    (folder / ".DS_Store").write_bytes(b"x")
     assert same(extract(photos, dogtl.load_module(folder)), first) and len(seen) == 51
     copied = shutil.copytree(folder, tmp_path / "copied")
     assert same(extract(photos, dogtl.load_module(copied)), first) and len(seen) == 51
@@ -193,44 +247,28 @@ def test_another_module_or_size_extracts_again_and_a_touched_one_doesnt(
     assert len(seen) == 204
 
 
-# --- killed in the middle, and two at once -------------------------------------------
-
 PROCESS = f"""
-import sys, time
+import sys
 from pathlib import Path
-
-import numpy as np
 
 import dogtl
 
 {getsource(Means)}
 {getsource(die_at)}
-photos, size, kill_at, ready, go = sys.argv[1:]
-die_at(int(kill_at))
-Path(ready).touch()
-while not Path(go).exists():
-    time.sleep(0.001)
-module = Means(int(size))
-made = dogtl.extract(dogtl.square(dogtl.load_photos(photos), module.size), module)
-np.save(ready, made["train"].features)
+die_at(2)
+dogtl.extract(dogtl.square(dogtl.load_photos(sys.argv[1]), 8), Means(8))
 """
 
 
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory):
-    """600 tiny photos to train on, and a few others."""
-    folder, rng = tmp_path_factory.mktemp("crowd"), np.random.default_rng(0)
+def test_killed_at_the_worst_moment_it_continues(tmp_path, home, seen):
+    crowd, rng = tmp_path / "crowd", np.random.default_rng(0)
     for split, number in {"train": 600, "valid": 3, "test": 3}.items():
         for i in range(number):
-            path = folder / split / f"breed_{i % 2}" / f"{i:03}.png"
+            path = crowd / split / f"breed_{i % 2}" / f"{i:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(i % 2, (8, 8), rng).save(path)
-    return folder
-
-
-def test_killed_at_the_worst_moment_it_continues(crowd, home, seen):
     squares = dogtl.square(dogtl.load_photos(crowd), 8)
-    process = python(PROCESS, crowd, 8, 2, "ready", ".")  # 512 are computed by then
+    process = python(PROCESS, crowd)  # 512 are computed by then
     _, errors = process.communicate()
     assert process.returncode == -9, errors
     stored = files_of(home / "bottlenecks")
@@ -239,19 +277,4 @@ def test_killed_at_the_worst_moment_it_continues(crowd, home, seen):
     assert len(seen) == 606 - 256
     undisturbed = extract(crowd, Means(8), home.with_name("undisturbed"))
     assert same(made, undisturbed)
-    assert files_of(home) == files_of(home.with_name("undisturbed"))
-
-
-def test_two_runs_at_once_are_both_right(crowd, home):
-    runs = [python(PROCESS, crowd, 8, 0, f"{i}.npy", "go") for i in range(2)]
-    while not all((home.parent / f"{i}.npy").exists() for i in range(2)):
-        assert all(run.poll() is None for run in runs), runs[0].communicate()
-    (home.parent / "go").touch()
-    for run in runs:
-        _, errors = run.communicate()
-        assert run.returncode == 0, errors
-    undisturbed = extract(crowd, Means(8), home.with_name("undisturbed"))
-    for i in range(2):
-        features = np.load(home.parent / f"{i}.npy")
-        assert (features == undisturbed["train"].features).all()
     assert files_of(home) == files_of(home.with_name("undisturbed"))

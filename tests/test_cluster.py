@@ -30,7 +30,7 @@ class Shared(Means):
         folder.mkdir(exist_ok=True)
         (folder / "network").write_text(content)
         object.__setattr__(self, "folder", folder)
-        content = modules._fingerprint(folder)
+        content = modules.fingerprint_folder(folder)
         object.__setattr__(self, "fingerprint", f"{content}-32")
 
 
@@ -121,7 +121,7 @@ def pause(pausing=True, dask_worker=None):
 
 def loaded():
     """Return how often this worker has loaded a network."""
-    return modules._load.cache_info().misses
+    return modules.load_network.cache_info().misses
 
 
 @NO_PROC

@@ -27,28 +27,14 @@ few = settings(max_examples=80, deadline=None)
 # --- the two functions -------------------------------------------------------------
 
 
-@given(logits_2d)
+@given(logits_2d, st.floats(-1e3, 1e3))
 @few
-def test_softmax_gives_probabilities_in_the_order_of_the_scores(logits):
+def test_softmax_gives_probabilities_in_the_order_of_the_scores(logits, shift):
     seen = dogtl.softmax(logits)
     assert np.isfinite(seen).all() and ((seen >= 0) & (seen <= 1)).all()
     np.testing.assert_allclose(seen.sum(axis=1), 1)
     assert (seen.max(axis=1) == seen[range(len(seen)), logits.argmax(axis=1)]).all()
-
-
-@given(logits_2d, st.floats(-1e3, 1e3))
-@few
-def test_softmax_ignores_a_shift(logits, shift):
-    logits = logits / 1e3
-    shifted = dogtl.softmax(logits + shift)
-    np.testing.assert_allclose(shifted, dogtl.softmax(logits), atol=1e-9)
-
-
-def test_softmax_of_known_scores():
-    known = dogtl.softmax(np.log([1.0, 2.0, 5.0]))
-    np.testing.assert_allclose(known, [1 / 8, 1 / 4, 5 / 8])
-    extreme = dogtl.softmax(np.array([[1e38, -1e38, 0]], np.float32))
-    assert extreme.tolist() == [[1, 0, 0]]
+    np.testing.assert_allclose(dogtl.softmax(logits + shift), seen, atol=1e-6)
 
 
 @given(logits_2d, st.data())
@@ -63,13 +49,16 @@ def test_cross_entropy_is_the_mean_log_probability(logits, data):
     assert dogtl.cross_entropy(mild, labels) == pytest.approx(expected, abs=1e-9)
 
 
-def test_cross_entropy_of_known_scores():
-    assert dogtl.cross_entropy(np.zeros((4, 8)), np.arange(4)) == pytest.approx(
-        np.log(8)
-    )
+def test_both_of_known_scores():
+    known = dogtl.softmax(np.log([1.0, 2.0, 5.0]))
+    np.testing.assert_allclose(known, [1 / 8, 1 / 4, 5 / 8])
+    extreme = dogtl.softmax(np.array([[1e38, -1e38, 0]], np.float32))
+    assert extreme.tolist() == [[1, 0, 0]]
+    loss = dogtl.cross_entropy(np.zeros((4, 8)), np.arange(4))
+    assert loss == pytest.approx(np.log(8))
     confident = np.array([[0.0, 1e6]])
-    assert dogtl.cross_entropy(confident, np.array([0])) == pytest.approx(1e6)
-    assert dogtl.cross_entropy(confident, np.array([1])) == 0
+    losses = [dogtl.cross_entropy(confident, np.array([label])) for label in (0, 1)]
+    assert losses == pytest.approx([1e6, 0])
 
 
 # --- the loss and its slopes -------------------------------------------------------
@@ -113,22 +102,6 @@ def test_the_loss_is_the_cross_entropy_plus_the_penalty(problem):
     before = weights.copy(), features.copy()
     dogtl.loss_and_gradient(*problem)
     assert (weights == before[0]).all() and (features == before[1]).all()
-
-
-def test_tensorflow_finds_the_same_gradient():
-    tf = dogtl.import_tensorflow()
-    weights = np.random.default_rng(0).normal(size=(6, 3))
-    with tf.GradientTape() as tape:
-        variable = tf.Variable(weights)
-        scores = TRAIN.features.astype(float) @ variable[:-1] + variable[-1]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(TRAIN.labels, scores)
-        penalty = 0.1 * tf.reduce_sum(variable[:-1] ** 2)
-        total = tf.reduce_mean(losses) + penalty
-    loss, gradient, _ = dogtl.loss_and_gradient(
-        weights, TRAIN.features.astype(float), TRAIN.labels, 0.1
-    )
-    assert loss == pytest.approx(float(total))
-    np.testing.assert_allclose(gradient, tape.gradient(total, variable), atol=1e-9)
 
 
 def test_huge_scores_give_a_finite_loss_and_gradient():
@@ -175,6 +148,8 @@ def test_what_is_separable_is_learned():
     assert probabilities.shape == (90, 3)
     assert (probabilities.argmax(axis=1) == unseen.labels).all()
     assert learned.history["valid_accuracy"][learned.best_epoch - 1] == 1
+    np.random.seed(5)  # nothing in it is random
+    assert equal(dogtl.fit(made_up(60, 3), made_up(30, 4)), learned)
 
 
 def test_its_shape_and_facts(layer):
@@ -182,6 +157,8 @@ def test_its_shape_and_facts(layer):
     assert layer.kernel.dtype == layer.bias.dtype == np.float32
     assert layer.breeds == TRAIN.breeds and layer.module == TRAIN.module
     assert layer.l2 == 0
+    logits = TRAIN.features @ layer.kernel + layer.bias
+    assert (layer.probabilities(TRAIN.features) == dogtl.softmax(logits)).all()
     assert str(layer.best_epoch) in repr(layer) and "5 x 3" in repr(layer)
 
 
@@ -201,18 +178,16 @@ def test_the_weights_kept_are_those_of_the_lowest_validation_loss(layer):
 UPSIDE_DOWN = replace(VALID, labels=(VALID.labels + 1) % 3)
 
 
-@pytest.mark.parametrize("patience", [1, 2, 5])
-def test_training_stops_early_when_validation_gets_worse(patience):
-    stopped = dogtl.fit(TRAIN, UPSIDE_DOWN, patience=patience)
-    assert stopped.best_epoch == 1
-    assert len(stopped.history["valid_loss"]) == 1 + patience
-
-
-def test_more_patience_goes_further_along_the_same_way(layer):
-    short, long = (dogtl.fit(TRAIN, UPSIDE_DOWN, patience=n) for n in (2, 6))
-    for name in HISTORY:
-        assert (long.history[name][:3] == short.history[name]).all()
-    assert (short.kernel == long.kernel).all()  # the first epoch's, in both
+def test_training_stops_early_when_validation_gets_worse():
+    """More patience goes further along the same way, and keeps the same epoch."""
+    layers = {n: dogtl.fit(TRAIN, UPSIDE_DOWN, patience=n) for n in (1, 2, 6)}
+    for patience, stopped in layers.items():
+        assert stopped.best_epoch == 1
+        assert len(stopped.history["valid_loss"]) == 1 + patience
+        assert (stopped.kernel == layers[6].kernel).all()
+        for name in HISTORY:
+            seen = stopped.history[name]
+            assert (layers[6].history[name][: len(seen)] == seen).all()
 
 
 def test_training_that_ends_at_the_limit_of_epochs_says_so(monkeypatch, caplog):
@@ -223,12 +198,6 @@ def test_training_that_ends_at_the_limit_of_epochs_says_so(monkeypatch, caplog):
     assert not late.stopped_early and "limit of epochs" in repr(late)
     dogtl.train(SPLITS)
     assert caplog.text.count("still falling") == 1  # of all layers, the one kept
-
-
-def test_nothing_in_it_is_random(layer):
-    np.random.seed(5)
-    dogtl.import_tensorflow().random.set_seed(5)
-    assert equal(dogtl.fit(TRAIN, VALID), layer)
 
 
 def test_at_the_end_of_the_way_the_slopes_are_zero(monkeypatch):
@@ -251,7 +220,7 @@ def test_at_the_end_of_the_way_the_slopes_are_zero(monkeypatch):
         assert dogtl.loss_and_gradient(other, inputs, data.labels, l2)[0] > loss
 
 
-@pytest.mark.parametrize("factor", [0.001, 1000])
+@pytest.mark.parametrize("factor", [1e-30, 0.001, 1000, 1e12])
 def test_the_scale_of_the_features_does_not_matter(kennel, factor):
     def scaled(split):
         made = kennel.bottlenecks[split]
@@ -266,17 +235,26 @@ def test_the_scale_of_the_features_does_not_matter(kennel, factor):
     assert abs(int(correct[0]) - int(correct[1])) <= 1
 
 
-@pytest.mark.parametrize("value", [0, 7.5, 1e6])
-def test_features_that_are_all_equal_teach_nothing_and_break_nothing(value):
-    nothing = {
-        name: replace(data, features=np.full_like(data.features, value))
-        for name, data in SPLITS.items()
-    }
-    layer = dogtl.fit(nothing["train"], nothing["valid"])
-    assert np.isfinite(layer.kernel).all() and layer.best_epoch >= 1
-    chance = layer.probabilities(nothing["valid"].features)
-    np.testing.assert_allclose(chance, 1 / 3, atol=0.02)
-    assert dogtl.train(nothing).l2 in linear.L2S
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(0, 0), (0, 7.5), (0, 1e6), (1e-40, 0), (1, 1e9)]
+)
+def test_features_that_are_all_equal_teach_nothing_which_is_said(
+    factor, offset, caplog
+):
+    """Tiny differences, or those of huge numbers, are lost to 32-bit arithmetic."""
+
+    def change(data):
+        features = data.features * np.float32(factor) + offset
+        return replace(data, features=features.astype(np.float32))
+
+    nothing = {name: change(data) for name, data in SPLITS.items()}
+    for _ in range(2):  # the stored layer says it again
+        caplog.clear()
+        layer = dogtl.train(nothing)
+        assert "all bottlenecks of train are equal" in caplog.text
+    assert not layer.kernel.any() and layer.best_epoch == 1
+    evaluation = dogtl.evaluate(layer, nothing["valid"])
+    np.testing.assert_allclose(evaluation.probabilities, 1 / 3, atol=1e-6)
 
 
 def test_a_feature_that_never_varied_in_training_decides_little(layer):
@@ -291,16 +269,9 @@ def test_a_feature_that_never_varied_in_training_decides_little(layer):
     assert np.abs(other.kernel[-1]).max() < 0.01
 
 
-def test_features_of_another_kind_are_taken(layer):
-    doubles = {
-        k: replace(v, features=v.features.astype(float)) for k, v in SPLITS.items()
-    }
-    np.testing.assert_allclose(dogtl.fit(**doubles).kernel, layer.kernel, atol=1e-3)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e30, 3e38])
 @pytest.mark.parametrize("split", ["train", "valid"])
-def test_a_feature_that_is_not_finite_is_refused_by_name(value, split):
+def test_a_feature_that_is_no_number_to_use_is_refused_by_name(value, split):
     features = SPLITS[split].features.copy()
     features[4, 2] = value
     broken = SPLITS | {split: replace(SPLITS[split], features=features)}
@@ -314,17 +285,6 @@ def test_the_penalty_shrinks_the_kernel():
     layers = [dogtl.fit(TRAIN, TRAIN, l2, patience=1000) for l2 in (0, 0.01, 0.1, 1)]
     sums = [float((layer.kernel**2).sum()) for layer in layers]
     assert sums == sorted(sums, reverse=True) and sums[1] > 10 * sums[3]
-
-
-def test_it_is_a_dense_layer_of_keras(layer):
-    dogtl.import_tensorflow()
-    import keras
-
-    dense = keras.layers.Dense(3, activation="softmax")
-    dense.build((None, 5))
-    dense.set_weights([layer.kernel, layer.bias])
-    expected = dense(TRAIN.features).numpy()
-    np.testing.assert_allclose(layer.probabilities(TRAIN.features), expected, atol=1e-6)
 
 
 def test_the_history_as_a_table(layer):
@@ -351,26 +311,39 @@ def test_saved_and_read_back(layer, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_damaged_layer_is_none(layer, tmp_path):
-    file = tmp_path / "layer.npz"
-    assert read_layer(file) is None
-    save_layer(layer, file)
-    whole = file.read_bytes()
-    for damaged in (b"", b"nonsense", whole[:-80], whole[: len(whole) // 2]):
-        file.write_bytes(damaged)
-        assert read_layer(file) is None
-    np.savez(file, kernel=layer.kernel)  # of something else
+def damaged(layer):
+    """Fields of a stored layer that make it none."""
+    history = {name: layer.history[name][:0] for name in HISTORY}
+    yield from ({"more": 1}, {"l2": "0"}, {"module": "made/up"}, history)
+    yield from ({name: "x"} for name in ("kernel", "bias", "breeds", *HISTORY))
+    yield from ({"kernel": layer.kernel.T}, {"kernel": layer.kernel.astype(float)})
+    yield from ({"bias": layer.bias[:2]}, {"bias": layer.bias.astype(int)})
+    yield from ({"breeds": [*"ab"]}, {"breeds": np.arange(3)})
+    yield {"valid_loss": layer.history["valid_loss"][1:]}
+
+
+def test_a_damaged_stored_layer_is_trained_again(home):
+    layer = dogtl.train(SPLITS)
+    (file,) = home.rglob("*.npz")
+    good, fields = file.read_bytes(), dogtl.store.load_arrays(file)
+    broken = [fields | change for change in damaged(layer)]
+    broken += [
+        {name: fields[name] for name in fields.keys() - {gone}} for gone in fields
+    ]
+    for data in (b"", b"nonsense", good[:-80], good[:300], *broken):
+        if isinstance(data, dict):
+            dogtl.store.save_arrays(file, data)
+        else:
+            file.write_bytes(data)
+        assert read_layer(file) is None, data
+    for _ in range(2):
+        assert equal(dogtl.train(SPLITS), layer) and file.read_bytes() == good
+        dogtl.store.save_arrays(file, fields | {"kernel": layer.kernel[:-1]})
+    file.unlink()
     assert read_layer(file) is None
 
 
 # --- the choice by validation ------------------------------------------------------
-
-
-def test_the_penalty_with_the_lowest_validation_loss_is_kept(done):
-    train, valid = done.bottlenecks["train"], done.bottlenecks["valid"]
-    fits = [dogtl.fit(train, valid, l2) for l2 in linear.L2S]
-    best = min(fits, key=lambda layer: layer.history["valid_loss"].min())
-    assert equal(done.layer, best) and done.layer.l2 == best.l2
 
 
 @pytest.mark.parametrize(
@@ -420,18 +393,12 @@ def test_an_experiment_never_passes_for_the_genuine_layer():
         other = dogtl.train(experiment)
         assert not equal(other, first)
         assert len(other.kernel) == experiment["train"].features.shape[1]
-    renamed = {
-        k: replace(v, breeds=list("abc"), module=module) for k, v in SPLITS.items()
-    }
-    assert dogtl.train(renamed).breeds == list("abc")
-    assert dogtl.train(renamed).module == module
+    names, doubles = TRAIN.breeds[::-1], TRAIN.features.astype(float)
+    renamed = SPLITS | {"train": replace(TRAIN, breeds=names, module=module)}
+    for _ in range(2):
+        assert dogtl.train(renamed).breeds == names
+        assert dogtl.train(renamed).module == module
+    layer = dogtl.train(SPLITS | {"train": replace(TRAIN, features=doubles)})
+    np.testing.assert_allclose(layer.kernel, first.kernel, atol=1e-3)
     assert equal(dogtl.train(SPLITS), first)
     assert dogtl.train(SPLITS).breeds == TRAIN.breeds
-
-
-def test_a_damaged_stored_layer_is_trained_again(home):
-    first = dogtl.train(SPLITS)
-    (file,) = home.rglob("*.npz")
-    good = file.read_bytes()
-    file.write_bytes(good[:300])
-    assert equal(dogtl.train(SPLITS), first) and file.read_bytes() == good

@@ -27,7 +27,7 @@ import numpy as np
 
 from dogtl import toy
 from dogtl.base import progress
-from dogtl.modules import import_tensorflow
+from dogtl.frameworks import import_tensorflow, plain_keras
 from dogtl.squares import make_square
 from dogtl.store import code_version, sweep, temporary_path
 from dogtl.toy.brush import Dog, as_vector, draw_photo, sample_dog, sample_size, vary
@@ -255,7 +255,8 @@ def untrained(home: Path) -> Path:
     """Return the folder of the toy's network with random weights; made at first use."""
     folder = home / "modules" / f"toy_random-{CODE}"
     if not folder.exists():
-        export(network(), folder)
+        with plain_keras():
+            export(network(), folder)
     return folder
 
 
