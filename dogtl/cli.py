@@ -2,15 +2,18 @@
 
 import argparse
 import csv
+import io
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import dogtl
-from dogtl import cluster, exports, linear, prediction, store
+from dogtl import cleanup, cluster, exports, linear, prediction, report, store, terminal
 from dogtl.base import DogtlError, choose, is_word, log, plural, slug, why
 
 COMMANDS = {
@@ -22,47 +25,71 @@ COMMANDS = {
     "run": "Do everything: squares, bottlenecks, linear layer, evaluation and figures.",
     "export": "Write module and linear layer as one model that TensorFlow loads alone.",
     "predict": "Predict the breeds of photos, with the layer that train or run left.",
+    "clean": "Delete results that can be made again: squares of photos that aren't"
+    " chosen, bottlenecks and figures that belong to no trained layer, and what older"
+    " versions left. Photos, modules and layers stay.",
 }
-EPILOG = """The steps first do the earlier ones that aren't done; predict needs a layer
-that train or run left. Photos are a known word or a path (with a /, or to a CSV file),
-the module may be an address too. DOGTL_PHOTOS, DOGTL_MODULE, DOGTL_SIZE and DOGTL_HOME
-are used where an option isn't given, and DOGTL_DOGS_URL (an address, a zip or a folder)
-where the dogs come from elsewhere."""
-MAX_CONFUSION_BREEDS = 20  # breeds; a larger matrix can't be read on a page
-STYLE = Path(__file__).with_name("figures.mplstyle")
-CODE = store.code_version(str(STYLE.with_suffix(".py")), str(STYLE), "matplotlib")
+EPILOG = """The steps first do the earlier ones that aren't done; predict and clean
+need a layer that train or run left. Photos are a known word or a path (with a /, or to
+a CSV file), the module may be an address too. DOGTL_PHOTOS, DOGTL_MODULE, DOGTL_SIZE
+and DOGTL_HOME are used where an option isn't given, and DOGTL_DOGS_URL (an address, a
+zip or a folder) where the dogs come from elsewhere."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 if done, 1 if it couldn't (2, usage, exits)."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115 (closed)
-        stream.reconfigure(errors="backslashreplace")  # for odd names
-        setattr(sys, name, stream)
+    """Run one command; return 0 if it's done, 1 if it couldn't be, 128 + n at signal n.
+
+    Wrong usage exits with 2.
+    """
+    terminal.prepare()
+    before = signal.signal(signal.SIGTERM, terminal.stop)
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # or Python would, where nobody can catch the error
+    except DogtlError as error:
+        log.error("%s", error)
+    except BrokenPipeError:  # dogtl run | head -1: nobody wants the rest
+        terminal.drop_output()
+        return 141  # as for other programs: 128 + SIGPIPE
+    except OSError as error:
+        log.error("%s: %s", error.filename or "the output", why(error))
+        if not error.filename:
+            terminal.drop_output()
+    except KeyboardInterrupt as error:
+        log.error("stopped; the same command continues from here")
+        return 128 + (error.args or [signal.SIGINT])[0]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:  # argparse itself would show dogtl's usage, not this command's
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    logging.basicConfig(format="dogtl: %(message)s", stream=sys.stderr, force=True)
+        words = terminal.printable(" ".join(unknown))
+        options.parser.error(f"unrecognized arguments: {words}")
     log.setLevel(logging.WARNING if options.quiet else logging.INFO)
     if not options.model:  # which needs no home
         options.home = store.find_home(options.home)
-    try:
-        if options.command == "predict":
-            return _predict(options)
-        with cluster.connect(options.cluster) as client:
-            for command, text in _steps(options, client):
-                if command == options.command or not (options.json or options.quiet):
-                    print(text)
-                if command == options.command:
-                    return 0
-    except DogtlError as error:
-        log.error("%s", error)
-    except OSError as error:
-        log.error("%s: %s", error.filename or "the output", why(error))
-    except KeyboardInterrupt:
-        log.error("stopped; the same command continues from here")
-        return 130
-    return 1
+    if options.command == "predict":
+        return _predict(options)
+    if options.command == "clean":
+        return _clean(options)
+    with cluster.connect(options.cluster) as client:
+        for command, lines in _steps(options, client):
+            if command == options.command or not (options.json or options.quiet):
+                terminal.show(*lines)
+            if command == options.command:
+                break
+    return 0
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it's empty: give a path")
+    return Path(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,9 +107,11 @@ def _parser() -> argparse.ArgumentParser:
             add("photo", nargs="+", metavar="PHOTO", help="a file, or a folder of them")
             add("--model", metavar="FOLDER", help="use what dogtl export wrote there")
             add("--top", type=int, default=5, metavar="N", help="breeds to name (5)")
-            add("--csv", type=Path, metavar="FILE", help="write a row a photo there")
+            add("--csv", type=_path, metavar="FILE", help="write a row a photo there")
         if command == "fetch":
-            add("--splits", type=Path, metavar="FILE", help="list the photos in a CSV")
+            add("--splits", type=_path, metavar="FILE", help="list the photos in a CSV")
+        if command == "clean":
+            add("--dry-run", action="store_true", help="say what would go, no more")
         if command == "export":
             add("folder", metavar="FOLDER", help="the folder to write")
             add("--tflite", action="store_true", help="write model.tflite too")
@@ -91,19 +120,17 @@ def _parser() -> argparse.ArgumentParser:
         add("--photos", help="kennel, dogs, a folder or a CSV (kennel)")
         add("--module", help="a known word, a folder, a .keras file or a handle (toy)")
         add("--size", type=int, help="the squares' side in pixels")
-        add("--home", type=Path, help="where generated files go (data/)")
-        if command not in ("fetch", "predict"):
-            add(
-                "--cluster", metavar="ADDRESS", help="a Dask scheduler: tcp://host:8786"
-            )
+        add("--home", type=_path, help="where generated files go (data/)")
+        if command not in ("fetch", "predict", "clean"):
+            add("--cluster", metavar="ADDRESS", help="Dask scheduler: tcp://host:8786")
         add("--strict", action="store_true", help="stop if a photo can't be used")
         quiet = "print the result alone, with warnings and errors"
         add("-q", "--quiet", action="store_true", help=quiet)
     return parser
 
 
-def _steps(options: argparse.Namespace, client=None) -> Iterator[tuple[str, str]]:
-    """Do one step after another; yield its command, and what to print."""
+def _steps(options: argparse.Namespace, client) -> Iterator[tuple[str, list[str]]]:
+    """Do one step after another; yield its command, and the lines to print."""
     home = options.home
     if options.command == "export":
         exports.check_folder(options.folder)  # rather than after hours
@@ -111,89 +138,58 @@ def _steps(options: argparse.Namespace, client=None) -> Iterator[tuple[str, str]
     photos = dogtl.load_photos(options.photos, home)
     if options.splits:
         dogtl.photos.write_splits(photos, options.splits)
-    yield "fetch", f"{photos}\n  in {photos.folder}\n{module}\n  in {module.folder}"
+    places = f"  in {photos.folder}", f"  in {module.folder}"
+    yield "fetch", [str(photos), places[0], str(module), places[1]]
     squares = dogtl.square(photos, module.size, home, client)
     skipped = [item for some in squares.skipped.values() for item in some.items()]
     if options.strict and skipped:
         path, reason = skipped[0]
         raise DogtlError(f"{path} can't be used: {reason}; take it away or mend it")
-    yield "square", f"{squares}\n  in {squares.files['train'][0].parents[1]}"
+    yield "square", [str(squares), f"  in {squares.files['train'][0].parents[1]}"]
     bottlenecks = dogtl.extract(squares, module, home, client)
-    yield "extract", "\n".join(f"{s}: {made}" for s, made in bottlenecks.items())
+    yield "extract", [f"{split}: {made}" for split, made in bottlenecks.items()]
     layer = dogtl.train(bottlenecks, home)
     linear.save_layer(layer, _layer_file(options))
-    yield "train", str(layer)
+    yield "train", [str(layer)]
     evaluation = dogtl.evaluate(layer, bottlenecks["test"])
-    summary = _summary(evaluation, squares, module)
-    text = json.dumps(summary, indent=2) if options.json else _report(evaluation)
-    yield "evaluate", text
+    facts = json.dumps(report.summary(evaluation, squares, module), indent=2)
+    said = report.lines(evaluation)
+    yield "evaluate", facts.split("\n") if options.json else said
     if options.command == "export":
         made_of = (evaluation, options.tflite, Path(squares.name).name)
         folder = dogtl.export(layer, module, options.folder, *made_of)
-        yield "export", f"model in {folder}"
+        yield "export", [f"model in {folder}"]
     figures = home / "figures" / _layer_file(options).stem
-    yield "run", f"figures in {_draw(squares, layer, evaluation, figures)}"
+    yield "run", [f"figures in {report.draw(squares, layer, evaluation, figures)}"]
 
 
-def _summary(evaluation: dogtl.Evaluation, squares, module) -> dict:
-    return {
-        "accuracy": evaluation.accuracy,
-        "interval": evaluation.interval,
-        "top5": evaluation.top5,
-        "n_photos": len(evaluation.labels),
-        "n_breeds": len(evaluation.breeds),
-        "n_skipped": sum(map(len, squares.skipped.values())),
-        "photos": squares.name,
-        "module": module.name,
-    }
-
-
-def _report(evaluation: dogtl.Evaluation) -> str:
-    pairs = list(zip(*dogtl.confused_pairs(evaluation).values(), strict=True))
-    lines = [f"{n:3} of {breed} taken for {other}" for breed, other, n, _ in pairs]
-    if pairs and pairs[-1][-1]:
-        n, more = pairs[-1][-2:]
-        lines.append(f"and {more} more {plural(more, 'pair')}, at most {n} each")
-    if evaluation.top5 is not None:
-        lines.append(f"top-5 accuracy {evaluation.top5:.3f}")
-    return "\n".join([*lines, str(evaluation)])
-
-
-def _draw(squares, layer, evaluation: dogtl.Evaluation, folder: Path) -> Path:
-    """Draw the figures that aren't there; return their folder.
-
-    A hash of what they show ends its name, so that old and new never mix.
-    """
-    errors = dogtl.most_confident_errors(evaluation)
-    files = [squares.files["test"][row] for row in errors["row"]]
-    errors["photo"] = [os.path.relpath(p, squares.folder) for p in errors["photo"]]
-    errors["square"] = [file.name for file in files]
-    tables = {
-        "training_curves": dogtl.history_table(layer),
-        "per_breed": dogtl.per_breed(evaluation),
-        "confused_pairs": dogtl.confused_pairs(evaluation),
-        "most_confident_errors": errors,
-    }
-    if len(evaluation.breeds) <= MAX_CONFUSION_BREEDS:
-        tables["confusion"] = dogtl.confusion_table(evaluation)
-    style = os.environ.get("DOGTL_STYLE")
-    look = Path(style).read_text("utf-8") if style else ""
-    made = store.fingerprint(CODE, look, tables)
-    folder = folder.with_name(f"{folder.name}-{made[:8]}")
-    for name, table in tables.items():
-        made = [folder / f"{name}.{suffix}" for suffix in ("csv", "png", "pdf")]
-        if all(file.exists() and file.stat().st_size for file in made):
-            continue
-        more = {}
-        if table is errors:
-            more["images"] = [dogtl.read_square(file) for file in files]
-        dogtl.figures.publish(getattr(dogtl.figures, name), table, folder, **more)
-    store.sweep(folder)
-    return folder
+def _clean(options: argparse.Namespace) -> int:
+    """Delete what no trained choice needs; say how much that was."""
+    _read_layer(options)  # or a choice that was never trained would take all away
+    photos = dogtl.load_photos(options.photos, options.home)
+    files, n_bytes = cleanup.unneeded(photos, options.home), 0
+    for file in files:
+        with suppress(FileNotFoundError):  # another process may be cleaning, too
+            n_bytes += file.stat().st_size
+            if not options.dry_run:
+                file.unlink()
+    for folder in {file.parent for file in files if not options.dry_run}:
+        with suppress(OSError):  # other files are left in it
+            os.removedirs(folder)
+    did = "would delete" if options.dry_run else "deleted"
+    what = f"{len(files):,} {plural(len(files), 'file')}, {n_bytes / 1e6:,.1f} MB"
+    terminal.show(f"{did} {what}, in {options.home}")
+    return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
-    layer, module = _load_trained(options)
+    """Predict one photo after another; return 1 if one couldn't be read."""
+    if options.model:  # it's module and layer
+        layer = module = dogtl.load_model(options.model)
+    else:
+        layer = _read_layer(options)
+        log.info("layer %s", _layer_file(options))
+        module = dogtl.load_module(options.module, options.size, options.home)
     results = prediction.predict_each(layer, module, options.photo, options.top)
     if options.csv:
         results = _write_rows(results, options.csv, min(options.top, len(layer.breeds)))
@@ -207,33 +203,37 @@ def _predict(options: argparse.Namespace) -> int:
             if options.strict:
                 break
         elif not (options.json or options.csv):
-            print(result["photo"])
-            for one in result["predictions"]:
-                print(f"  {one['probability']:6.1%}  {one['breed']}")
+            best = result["predictions"]
+            rows = [f"  {one['probability']:6.1%}  {one['breed']}" for one in best]
+            terminal.show(result["photo"], *rows)
     if options.json:
         print(json.dumps(entries, indent=2))
     return code
 
 
 def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]:
-    """Write a row of a CSV file for each result, and yield it."""
+    """Yield each result; write a CSV file with a row for each when all are there."""
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise DogtlError(f"{file} can't be written: choose a file that can")  # early
     ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
     names = [name + rank for rank in ranks for name in ("breed", "probability")]
-    with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="") as out:
-        rows = csv.writer(out)
-        rows.writerow(["photo", *names, "error"])
-        for result in results:
-            best = result.get("predictions", [dict.fromkeys("bp", "")] * top)
-            cells = [cell for one in best for cell in one.values()]
-            rows.writerow([result["photo"], *cells, result.get("error", "")])
-            yield result
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["photo", *names, "error"])
+    for result in results:
+        best = result.get("predictions", [dict.fromkeys("bp", "")] * top)
+        cells = [cell for one in best for cell in one.values()]
+        rows.writerow([result["photo"], *cells, result.get("error", "")])
+        yield result
+    data = text.getvalue().encode("utf-8", "surrogateescape")
+    if file.exists() and not file.is_file():
+        file.write_bytes(data)  # /dev/stdout and the like
+    else:
+        store.atomic_write(Path(os.path.realpath(file)), data)
 
 
-def _load_trained(options: argparse.Namespace) -> tuple:
-    """Return layer and module; an exported model is both."""
-    if options.model:
-        model = dogtl.load_model(options.model)
-        return model, model
+def _read_layer(options: argparse.Namespace) -> dogtl.LinearLayer:
+    """Return the layer that train left for the chosen photos and module."""
     file = _layer_file(options)
     layer = linear.read_layer(file)
     if layer is None:
@@ -242,8 +242,7 @@ def _load_trained(options: argparse.Namespace) -> tuple:
             f"there is no trained layer {file.stem}: run dogtl train with the same"
             f" options first (there are: {there or 'none'})"
         )
-    log.info("layer %s", file)
-    return layer, dogtl.load_module(options.module, options.size, options.home)
+    return layer
 
 
 def choice_name(photos=None, module=None, size=None) -> str:

@@ -11,7 +11,9 @@ be merged, and Dask lets another worker do again what a lost one did.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -108,7 +110,7 @@ class Pool:
         chunksize = chunksize or bottlenecks.SHARD
         shards = [jobs[i : i + chunksize] for i in range(0, len(jobs), chunksize)]
         mark = self.mark and self.mark.name
-        work = partial(_work, function, CODE, self.home, mark, module)
+        work = partial(_work, function, CODE, mark, module)
         if not self.client.nthreads():
             log.info("the cluster has no worker yet; waiting for one")
         tasks = self.client.map(work, shards, pure=False, batch_size=64)
@@ -138,7 +140,7 @@ def _result(task) -> list:
 
 
 def _work(
-    function: Callable, code: list, home: Path, mark: str | None, module, jobs: list
+    function: Callable, code: list, mark: str | None, module: Module | None, jobs: list
 ) -> list:
     """Do a task, on a worker that has the same code and sees the same files."""
     from distributed import get_worker
@@ -149,11 +151,11 @@ def _work(
             f"{me} has another version of dogtl, Pillow or TensorFlow: install the"
             " same on all workers"
         )
-    if mark and not Path(mark).exists():
-        raise DogtlError(f"{me} can't see the home {home}: all workers must share it")
-    if module:
-        _meet(module, me)
     try:
+        if mark:
+            os.stat(mark)
+        if module:
+            _meet(module)
         return [function(job) for job in jobs]
     except FileNotFoundError as error:
         folder = Path(error.filename).parent
@@ -162,16 +164,12 @@ def _work(
         ) from error
 
 
-def _meet(module: Module, me: str) -> None:
+def _meet(module: Module) -> None:
     """Check and load a module once in each worker, whose threads share it."""
     with MEETING:
         if module.fingerprint in met:
             return
-        content = module.fingerprint.partition("-")[0]
-        if modules.fingerprint_folder(module.folder) != content:
-            raise DogtlError(
-                f"{me} can't see the module in {module.folder} as you do: all workers"
-                " must share that folder"
-            )
+        if not module.fingerprint.startswith(modules.fingerprint_folder(module.folder)):
+            raise FileNotFoundError(errno.ENOENT, "another", str(module.folder / "*"))
         module(np.zeros([1, module.size, module.size, 3], np.float32))
         met.add(module.fingerprint)

@@ -36,32 +36,8 @@ FORMATS = ("png", "pdf")  # and the one that a style names: savefig.format
 NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
 NO_DATE["svg"] = {"Date": None}
 BLUE = "C1"  # the style's second colour
-TEXTS = (
-    "breed",
-    "prediction",
-    "module",
-    "photo",
-    "square",
-    "method",
-    "change",
-)  # columns; 7 may be a name
-MAIN = {  # what a figure's alternative text tells: the row with an extreme value
-    "cropped_away": (max, "photos", "low", "high"),
-    "one_bottleneck": (max, "value", "feature"),
-    "training_curves": (min, "valid_loss", "epoch", "valid_accuracy"),
-    "l2_penalty": (max, "valid_accuracy", "l2"),
-    "learning_curve": (max, "valid_accuracy", "photos"),
-    "interval_width": (max, "photos", "low", "high"),
-    "wilson_picture": (max, "observed"),
-    "per_breed": (min, "accuracy", "breed"),
-    "confusion": (max, "photos", "breed", "prediction"),
-    "confused_pairs": (max, "photos", "breed", "prediction"),
-    "calibration": (max, "confidence", "accuracy"),
-    "compare_modules": (max, "accuracy", "module"),
-    "transfer_curve": (max, "accuracy", "method", "photos"),
-    "counterfactuals": (max, "share", "change"),
-    "predictions": (max, "probability", "breed"),
-}
+# columns of texts: a breed may be called 7
+TEXTS = ("breed", "prediction", "module", "photo", "square", "method", "change")
 FIGURES: dict[str, Callable[..., Figure]] = {}  # what `styled` made, by name
 
 
@@ -86,19 +62,26 @@ class PageFigure(Figure):
         display({"text/html": html, "text/plain": self.alt}, raw=True)
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Let a function draw in the project's style, and say in words what it drew."""
+def styled(pick: Callable = max, *columns: str) -> Callable:
+    """Let a function draw in the project's style, and say in words what it drew.
 
-    @wraps(draw)
-    def drawn(*args, **options) -> Figure:
-        with style.context(STYLE):
-            figure = draw(*args, **options)
-            figure.draw_without_rendering()  # settles the layout in this style
-        figure.alt = figure.alt or alt_text(draw.__name__, *args, **options)
-        return figure
+    The words give the `columns` of one row: `pick`, max or min, takes it by the first.
+    """
 
-    FIGURES[draw.__name__] = drawn
-    return drawn
+    def decorate(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+        @wraps(draw)
+        def drawn(*args, **options) -> Figure:
+            with style.context(STYLE):
+                figure = draw(*args, **options)
+                figure.draw_without_rendering()  # settles the layout in this style
+            figure.alt = figure.alt or alt_text(draw.__name__, *args, **options)
+            return figure
+
+        drawn.tells = pick, columns
+        FIGURES[draw.__name__] = drawn
+        return drawn
+
+    return decorate
 
 
 def publish(
@@ -179,13 +162,13 @@ def alt_text(name: str, table: dict, caption: str = "") -> str:
     """Return what a screen reader says of a figure: its caption and its main number."""
     first = getdoc(FIGURES[name]).split("\n")[0].replace("`", "")
     caption = caption or first[0].upper() + first[1:]
-    pick, main, *others = MAIN.get(name, (max, None))
+    pick, columns = FIGURES[name].tells
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values())]  # noqa: B905
     rows = [row for row in rows if row.get("breed", "") != row.get("prediction")]
-    if not rows or not main:
+    if not rows or not columns:
         return caption
-    row = pick(rows, key=lambda row: row[main])
-    words = [f"{what.replace('_', ' ')} {_word(row[what])}" for what in (main, *others)]
+    row = pick(rows, key=lambda row: row[columns[0]])
+    words = [f"{what.replace('_', ' ')} {_word(row[what])}" for what in columns]
     return f"{caption} {'Highest' if pick is max else 'Lowest'} {', '.join(words)}."
 
 
@@ -234,7 +217,7 @@ def breed_names(breeds: list[str]) -> list[str]:
     return [(full if short[breed] in shared else short)[breed] for breed in breeds]
 
 
-@styled
+@styled()
 def gallery(
     images: list, captions: list[str], columns: int = 6, rows: list[str] | None = None
 ) -> Figure:
@@ -266,7 +249,7 @@ def most_confident_errors(images: list, table: dict) -> Figure:
     return gallery(images, [f"{breed}\n{p:.0%} {other}" for breed, other, p in rows])
 
 
-@styled
+@styled(max, "photos", "low", "high")
 def cropped_away(table: dict) -> Figure:
     """How many ``photos`` lose which share of their pixels, ``low`` to ``high``."""
     figure, axis = _axis(COLUMN, 2.2, "share of the photo that is cut off", "photos")
@@ -276,7 +259,7 @@ def cropped_away(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "value", "feature")
 def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
     figure, axis = _axis(PAGE, 1.8, "feature", "value")
@@ -285,7 +268,7 @@ def one_bottleneck(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled()
 def pca_map(table: dict) -> Figure:
     """Photos at ``x`` and ``y``, a panel for each ``breed``, the first 12 of them."""
     x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
@@ -304,7 +287,7 @@ def pca_map(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(min, "valid_loss", "epoch", "valid_accuracy")
 def training_curves(table: dict) -> Figure:
     """Loss and accuracy of train and valid by ``epoch``, with a line at the ``best``.
 
@@ -328,7 +311,7 @@ def training_curves(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "valid_accuracy", "l2")
 def l2_penalty(table: dict) -> Figure:
     """Accuracy of train and valid against the penalty ``l2``.
 
@@ -341,7 +324,7 @@ def l2_penalty(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "valid_accuracy", "photos")
 def learning_curve(table: dict) -> Figure:
     """Accuracy of train and valid against the number of training ``photos``.
 
@@ -353,7 +336,7 @@ def learning_curve(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "photos", "low", "high")
 def interval_width(table: dict) -> Figure:
     """The interval, ``low`` to ``high``, of one accuracy by number of ``photos``."""
     figure, axis = _axis(COLUMN, 2.4, "test photos", "accuracy, 95 % interval")
@@ -364,7 +347,7 @@ def interval_width(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "observed")
 def wilson_picture(table: dict) -> Figure:
     """The plausible shares, ``low`` to ``high``, for each ``truth``, and ``observed``.
 
@@ -382,26 +365,19 @@ def wilson_picture(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(min, "accuracy", "breed")
 def per_breed(table: dict) -> Figure:
     """Accuracy by ``breed`` with its interval (``low`` to ``high``), worst on top."""
-    order = np.argsort(table["accuracy"], kind="stable")[:40][::-1]
-    breed, n, share, low, high = (
-        np.array(table[name])[order]
-        for name in ("breed", "photos", "accuracy", "low", "high")
-    )
-    rows, names = range(len(breed)), breed_names(breed.tolist())
-    labels = [f"{name} ({photos})" for name, photos in zip(names, n, strict=True)]
-    figure, axis = _axis(PAGE, 0.7 + 0.17 * len(rows), "accuracy, 95 % interval", "")
-    axis.hlines(rows, low, high, color=BLUE, linewidth=1)
-    axis.plot(share, rows, "o", color="black", linestyle="")
-    axis.set_yticks(rows, labels)
-    axis.set(xlim=(0, 1.02), ylim=(-0.6, len(rows) - 0.4))
-    axis.grid(axis="x", linewidth=0.3)
+    worst = np.argsort(table["accuracy"], kind="stable")[:40][::-1]
+    table = {name: np.array(column)[worst] for name, column in table.items()}
+    names = zip(breed_names(table["breed"].tolist()), table["photos"], strict=True)
+    labels = [f"{name} ({photos})" for name, photos in names]
+    figure, axis = _axis(PAGE, 0.7 + 0.17 * len(labels), "accuracy, 95 % interval", "")
+    _dots(axis, labels, table["accuracy"], table)
     return figure
 
 
-@styled
+@styled(max, "photos", "breed", "prediction")
 def confusion(table: dict) -> Figure:
     """How many ``photos`` of a ``breed`` (row) got each ``prediction`` (column)."""
     breeds = list(dict.fromkeys(table["breed"]))
@@ -420,7 +396,7 @@ def confusion(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "photos", "breed", "prediction")
 def confused_pairs(table: dict) -> Figure:
     """The most frequent mistakes: ``photos`` of a ``breed``, and the ``prediction``."""
     pairs = zip(*_named_pairs(table), strict=True)
@@ -434,7 +410,7 @@ def confused_pairs(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "confidence", "accuracy")
 def calibration(table: dict) -> Figure:
     """``accuracy`` against the mean ``confidence`` of the predictions, in bins."""
     figure, axis = _axis(COLUMN, 2.8, "mean confidence", "accuracy, 95 % interval")
@@ -445,7 +421,7 @@ def calibration(table: dict) -> Figure:
     return figure
 
 
-@styled
+@styled(max, "accuracy", "module")
 def compare_modules(table: dict) -> Figure:
     """``accuracy`` of each ``module`` (``low`` to ``high``), the most accurate on top.
 
@@ -453,9 +429,11 @@ def compare_modules(table: dict) -> Figure:
     and ``parameters``; a dotted line marks the accuracy of ``chance``.
     """
     order, top = np.argsort(table["accuracy"], kind="stable"), len(table["module"])
+    table = {name: np.array(column)[order] for name, column in table.items()}
     figure, axis = _axis(PAGE, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
     chance = table["chance"][0]
     axis.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
+    _dots(axis, table["module"], table["accuracy"], table, table["pareto"])
     grey = {"size": 7, "color": "0.3", "va": "bottom"}
     axis.text(chance, top - 0.4, "chance", ha="center", **grey)
     costs = (("multiply_adds", 0, 56), ("parameters", 2, 104))  # digits, and points
@@ -464,20 +442,14 @@ def compare_modules(table: dict) -> Figure:
         head = f"million\n{name.replace('_', '-')}"
         axis.annotate(head, (1, top - 0.4), (x, 0), ha="right", **look, **grey)
     look |= {"size": 7, "ha": "right", "va": "center_baseline"}
-    for row, i in enumerate(order):
-        axis.hlines(row, table["low"][i], table["high"][i], color=BLUE, linewidth=1)
-        face = "black" if table["pareto"][i] else "white"
-        axis.plot(table["accuracy"][i], row, "o", color="black", markerfacecolor=face)
-        for name, digits, x in costs:  # 0 stands for a cost that couldn't be counted
-            text = f"{table[name][i] / 1e6:,.{digits}f}" if table[name][i] else "?"
+    for name, digits, x in costs:  # 0 stands for a cost that couldn't be counted
+        for row, cost in enumerate(table[name]):
+            text = f"{cost / 1e6:,.{digits}f}" if cost else "?"
             axis.annotate(text, (1, row), (x, 0), **look)
-    axis.set_yticks(range(top), [table["module"][i] for i in order])
-    axis.set(xlim=(0, 1.02), ylim=(-0.6, top - 0.4))
-    axis.grid(axis="x", linewidth=0.3)
     return figure
 
 
-@styled
+@styled(max, "accuracy", "method", "photos")
 def transfer_curve(table: dict) -> Figure:
     """``accuracy`` of each ``method`` by ``photos`` per breed, ``low`` to ``high``.
 
@@ -487,42 +459,40 @@ def transfer_curve(table: dict) -> Figure:
     x = "training photos per breed"
     y = "test accuracy: mean, and range\nof the draws' 95 % intervals"
     figure, axis = _axis(PAGE, 3.2, x, y)
-    methods, names = list(dict.fromkeys(table["method"])), ("photos", "accuracy")
-    columns = [np.array(table[name]) for name in (*names, "low", "high")]
-    for i, method in enumerate(methods):
-        rows = np.array(table["method"]) == method
-        photos, share, low, high = (column[rows] for column in columns)
-        (line,) = axis.plot(photos, share, marker="osD^v"[i % 5], label=method)
+    table = {name: np.array(column) for name, column in table.items()}
+    for i, method in enumerate(dict.fromkeys(table["method"].tolist())):
+        rows = {
+            name: column[table["method"] == method] for name, column in table.items()
+        }
+        curve = rows["photos"], rows["accuracy"]
+        (line,) = axis.plot(*curve, marker="osD^v"[i % 5], label=method)
         band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-        axis.fill_between(photos, low, high, **band)
+        axis.fill_between(rows["photos"], rows["low"], rows["high"], **band)
     chance = table["chance"][0]
     axis.axhline(chance, color="0.4", linewidth=0.8, linestyle=":")
     look = {"size": 7, "color": "0.3", "va": "center", "textcoords": "offset points"}
     axis.annotate("chance", (1, chance), (3, 0), axis.get_yaxis_transform(), **look)
     axis.set(xscale="log", ylim=(0, 1))
-    ticks = np.unique(columns[0])
+    ticks = np.unique(table["photos"])
     axis.set_xticks(ticks, [f"{n:.3g}" for n in ticks])
     axis.minorticks_off()
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
-@styled
+@styled(max, "share", "change")
 def counterfactuals(table: dict) -> Figure:
     """The ``share`` of predictions, ``low`` to ``high``, that each ``change`` moves."""
     order = np.argsort(table["share"], kind="stable")
+    table = {name: np.array(column)[order] for name, column in table.items()}
     what = "changed predictions, 95 % interval"
     figure, axis = _axis(COLUMN, 0.7 + 0.22 * len(order), what, "")
-    for row, i in enumerate(order):
-        axis.hlines(row, table["low"][i], table["high"][i], color=BLUE, linewidth=1)
-        axis.plot(table["share"][i], row, "o", color="black")
-    axis.set_yticks(range(len(order)), [table["change"][i] for i in order])
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(order) - 0.4))
-    axis.grid(axis="x", linewidth=0.3)
+    _dots(axis, table["change"], table["share"], table)
+    axis.set_xlim(-0.02, 1.02)
     return figure
 
 
-@styled
+@styled(max, "probability", "breed")
 def predictions(table: dict) -> Figure:
     """The ``probability`` of each ``breed`` for one photo, most probable on top."""
     names = breed_names(list(table["breed"]))
@@ -546,6 +516,17 @@ def _axis(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     figure, axes = _grid(1, 1, (width, height))
     axes[0, 0].set(xlabel=x, ylabel=y)
     return figure, axes[0, 0]
+
+
+def _dots(axis: Axes, names: list, shares: list, table: dict, filled=None) -> None:
+    """Draw a row for each name: its interval, and its share as a dot, maybe open."""
+    for row, share in enumerate(shares):
+        axis.hlines(row, table["low"][row], table["high"][row], color=BLUE, linewidth=1)
+        face = "black" if filled is None or filled[row] else "white"
+        axis.plot(share, row, "o", color="black", markerfacecolor=face)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlim=(0, 1.02), ylim=(-0.6, len(names) - 0.4))
+    axis.grid(axis="x", linewidth=0.3)
 
 
 def _bars(names: list[str], values: list, what: str) -> tuple[Figure, Axes]:

@@ -22,6 +22,7 @@ import dogtl
 from dogtl import linear
 from dogtl.base import choose
 from dogtl.cli import main
+from dogtl.report import FIGURES
 from dogtl.store import atomic_write
 
 COMMANDS = ("square", "extract", "train", "evaluate", "run")
@@ -29,8 +30,6 @@ STEPS = [f"{split} squares" for split in ("train", "valid", "test")]
 STEPS += [step.replace("squares", "bottlenecks") for step in STEPS]
 NOTHING = [f"{step}: nothing to do" for step in (*STEPS, "linear layer")]
 COUNTS = {"train": (2, 2, 2), "valid": (1, 1, 1), "test": (2, 2, 1)}
-FIGURES = ("training_curves", "per_breed", "confused_pairs", "confusion")
-FIGURES += ("most_confident_errors",)
 
 
 def learn(layer, train, *_, **__):
@@ -128,6 +127,11 @@ def light(ready, monkeypatch):
     monkeypatch.setattr(dogtl.figures, "publish", sketch)
 
 
+def read_only(path, *_, **__):
+    """What a function gives on a read-only disk; chmod wouldn't stop root."""
+    raise OSError(30, "Read-only file system", str(path))
+
+
 def layer_of(home: Path) -> Path:
     (file,) = (home / "layers").iterdir()
     return file
@@ -218,16 +222,12 @@ def test_a_home_goes_on_where_there_is_no_network(
 def test_a_finished_home_on_a_read_only_disk(cli, options, few, finished, monkeypatch):
     photo = few / "test/001.Red_setter/dog_00.jpg"
     before = times_of(finished)
-
-    def refuse(*args, **options):  # instead of chmod, which doesn't stop root
-        raise OSError(30, "Read-only file system")
-
     for name in ("replace", "rename", "mkdir", "unlink", "remove", "utime"):
-        monkeypatch.setattr(os, name, refuse)
+        monkeypatch.setattr(os, name, read_only)
     for name in ("write_bytes", "write_text", "mkdir", "unlink", "touch"):
-        monkeypatch.setattr(Path, name, refuse)
-    for command in (["fetch"], *([name] for name in COMMANDS), ["predict", photo]):
-        code, out, err = cli(*command, *options)
+        monkeypatch.setattr(Path, name, read_only)
+    for command in ("fetch", *COMMANDS, "clean", f"predict {photo}"):
+        code, out, err = cli(*command.split(), *options)
         assert code == 0 and out and not news(err)
     assert times_of(finished) == before
 
@@ -258,7 +258,7 @@ def test_predict(cli, options, few, grid, finished):
     assert cli("predict", good, *options, "--json")[0] == 0
 
 
-def test_predict_folders_into_a_csv(cli, options, few, grid, finished):
+def test_predict_folders_into_a_csv(cli, options, few, grid, finished, monkeypatch):
     Path("mine").mkdir()
     Path("mine/bad.jpg").write_bytes(b"no image")
     line = ["predict", few / "test", "mine", *options, "--csv", "a.csv", "--top"]
@@ -267,14 +267,7 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished):
     assert (code, out) == (1, "") and said.startswith("mine/bad.jpg: ")
     with open("a.csv", newline="") as text:
         *rows, last = csv.DictReader(text)
-    assert [*last] == [
-        "photo",
-        "breed",
-        "probability",
-        "breed_2",
-        "probability_2",
-        "error",
-    ]
+    assert ",".join(last) == "photo,breed,probability,breed_2,probability_2,error"
     assert last["error"] == said.partition(": ")[2] and last["breed"] == ""
     made = all_steps(few, grid, home=finished)
     results = dogtl.predict(made.layer, made.module, few / "test", top=2)
@@ -283,11 +276,19 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished):
         assert [*row.values()] == [result["photo"], *best, ""]
     assert cli(*line, 1, "--json")[1].count('"breed"') == len(rows) == 5
     strict = cli("predict", "mine", few, *options, "--strict")
-    assert strict[:2] == (1, "") and cli(*line[:2], *options, "--top", 0)[0] == 1
-    assert cli(*line[:2], *options, "--csv", "none/a.csv")[0] == 1
+    assert strict[:2] == (1, "")
+    for file in ("none/a.csv", "mine"):
+        code, out, err = cli(*line[:2], *options, "--csv", file)
+        assert code == 1 and messages(err)[-1].startswith(f"{file} can't be written")
     if Path("/dev/full").exists():
         code, out, err = cli(*line[:2], *options, "--csv", "/dev/full")
         assert code == 1 and messages(err)[-1] == "the output: No space left on device"
+    before = Path("a.csv").read_bytes()
+    for wrong in (["--top", 0], ["--photos", "./none"], ["--strict"]):
+        assert cli(*line[:-1], *wrong)[0] == 1
+    stop = lambda *_: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr(dogtl.prediction, "_name_breeds", stop)
+    assert cli(*line, 1)[0] == 143 and Path("a.csv").read_bytes() == before
 
 
 def test_predict_needs_the_layer_and_its_module_alone(
@@ -374,22 +375,33 @@ def test_skipped_photos_are_counted_and_strict_stops_at_them(cli, light, mine):
         assert code == 1 and "001.Red_setter/bad.jpg can't be used" in said
 
 
-def test_names_that_are_no_unicode(cli, light, mine, tmp_path):
-    odd = os.fsdecode(b"004.caf\xe9 $x$ hound")
+@pytest.mark.parametrize(
+    ("odd", "shown"),
+    [
+        (b"caf\xe9 $x$", r"caf\udce9 $x$"),  # no Unicode
+        (b"\x1b[2J\nred\xc2\x9b", r"\x1b[2J\nred\x9b"),  # what a terminal obeys
+    ],
+)
+def test_odd_names(cli, light, mine, tmp_path, odd, shown):
+    odd = os.fsdecode(odd)
     try:
         for split in ("train", "valid", "test"):
             shutil.copytree(mine / split / "001.Red_setter", mine / split / odd)
     except OSError:
         pytest.skip("this file system takes Unicode only")
-    folder = mine.rename(tmp_path / os.fsdecode(b"caf\xe9"))
-    (folder / "test" / odd / os.fsdecode(b"bad\xe9.jpg")).write_bytes(b"no image")
+    folder = mine.rename(tmp_path / odd)
+    (folder / "test" / odd / f"{odd}.jpg").write_bytes(b"no image")
     code, out, err = cli("run", "--photos", folder)
-    assert code == 0 and "1 skipped" in out and "bad\\udce9.jpg" in err
-    code, out, _ = cli("evaluate", "--photos", folder, "--json")
-    assert code == 0 and json.loads(out)["photos"] == str(folder)
+    assert code == 0 and "1 skipped" in out and f"{shown}.jpg" in err
+    assert f"  in {tmp_path}/{shown}" in out.splitlines() and messages(err)
+    code, facts, _ = cli("evaluate", "--photos", folder, "--json")
+    assert code == 0 and json.loads(facts)["photos"] == str(folder)
     photo = folder / "test" / odd / "dog_00.jpg"
-    code, out, _ = cli("predict", photo, "--photos", folder)
-    assert code == 0 and "004.caf\\udce9" in out
+    code, named, _ = cli("predict", photo, f"{odd}.png", "--photos", folder)
+    assert code == 1 and named.count(shown) == 3
+    assert not set(out + err + named) & {"\x1b", "\x9b", "\udce9"}
+    code, _, err = cli("square", f"--{odd}")
+    assert code == 2 and f"--{shown}" in err.splitlines()[-1]
 
 
 # --- figures --------------------------------------------------------------------------
@@ -405,14 +417,65 @@ def test_what_is_missing_of_the_figures_is_made_again(cli, options, finished):
 
 
 def test_old_and_new_figures_never_mix(cli, options, finished, monkeypatch):
-    old = figures_folder(cli("run", *options)[1])
+    def run():
+        code, out, _ = cli("run", *options)
+        assert code == 0
+        return figures_folder(out)
+
+    old = run()
     before = files_of(old)
-    monkeypatch.setattr("dogtl.cli.MAX_CONFUSION_BREEDS", 2)
+    monkeypatch.setattr("dogtl.report.MAX_CONFUSION_BREEDS", 2)
     monkeypatch.setattr(dogtl.figures, "publish", sketch)
-    code, out, _ = cli("run", *options)
-    new = figures_folder(out)
-    assert code == 0 and new != old and files_of(old) == before
+    new = run()
     assert {file.stem for file in new.iterdir()} == {*FIGURES} - {"confusion"}
+    Path("mine.mplstyle").write_text("font.size: 9")
+    monkeypatch.setenv("DOGTL_STYLE", "mine.mplstyle")
+    assert len({old, new, run()}) == 3 and files_of(old) == before
+    Path("mine.mplstyle").unlink()
+    code, _, err = cli("run", *options)
+    assert code == 1 and messages(err)[-1].startswith("mine.mplstyle: No such file")
+
+
+# --- what can go ----------------------------------------------------------------------
+
+
+def test_clean(cli, light, few, mine, home, tmp_path, monkeypatch):
+    assert cli("run", "--photos", mine)[0] == 0
+    other = {name for name in files_of(home) if name.startswith("squares/")}
+    code, out, _ = cli("run", "--photos", few)
+    drawn, old, key = figures_folder(out).name, "0" * 8, "0" * 20
+    bottlenecks = {f"bottlenecks/{key}/{key}.npz", f"linear/{key}.npz"}
+    squares = {f"squares/32/001.Red_setter/a-{key}.{end}" for end in ("jpg", "txt")}
+    figures = {f"figures/{drawn[:-8]}{old}/per_breed.{end}" for end in ("csv", "png")}
+    mixed = {f"figures/{drawn[:-8]}{old}/mine.csv", f"linear/{key}.txt", "linear/a.npz"}
+    mixed |= {
+        "squares/32/001.Red_setter/a.jpg",
+        f"photos/a/b/a-{key}.jpg",
+        "run/a.html",
+    }
+    for name in (*bottlenecks, *squares, *figures, *mixed):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("10 letters")
+    os.utime(home / f"figures/{drawn[:-8]}{old}/per_breed.csv", (0, 0))
+    shutil.copytree(home / f"bottlenecks/{key}", tmp_path / "outside")
+    (home / "bottlenecks" / ("1" * 20)).symlink_to(tmp_path / "outside")
+    goes = other | bottlenecks | squares | figures
+    before = files_of(home)
+    size = sum(len(before[name]) for name in goes) / 1e6
+    said = f"{len(goes)} files, {size:.1f} MB, in {home}\n"
+    clean = ("clean", "--photos", few)
+    assert cli(*clean, "--dry-run") == (0, f"would delete {said}", "")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", read_only)
+        code, out, err = cli(*clean)
+        assert (code, out) == (1, "") and files_of(home) == before
+        assert messages(err)[-1].endswith(": Read-only file system")
+    assert cli(*clean) == (0, f"deleted {said}", "")
+    assert files_of(home).keys() == before.keys() - goes
+    assert files_of(tmp_path / "outside") and not (home / "bottlenecks" / key).exists()
+    assert cli(*clean)[1].startswith("deleted 0 files, 0.0 MB")
+    assert messages(cli("run", "--photos", few)[2]) == NOTHING
+    assert cli("run", "--photos", mine)[0] == 0 and files_of(home).keys() >= other
 
 
 # --- mistakes -------------------------------------------------------------------------
@@ -441,6 +504,10 @@ def world(tmp_path, few, grid, colours):
         ("run --photos P --module C", "--size"),
         ("run --photos P --module M --size 0", "--size"),
         ("run --photos P --module M --size 4097", "--size"),
+        ("run --photos P --module M --size 99999999999999999999", "--size"),
+        ("square --photos ~nosuchuser/x --module M", "~nosuchuser/x"),
+        ("fetch --photos P --module http://[", "http://["),
+        ("clean --photos P --module M", "there are: none"),
         ("run --photos P --module http://127.0.0.1:9/m/1", "dogtl fetch"),
         ("train --photos P --module M --size 33", "32 pixels"),
         ("extract --photos P --module M --home ./file/deeper", "file"),
@@ -457,7 +524,7 @@ def test_a_mistake_gets_one_sentence(cli, web, world, line, named):
 
 USAGE = ["", "bark", "predict", "square --siz", "square --size", "square extra"]
 USAGE += ["train --size x", "train --size 1.5", "train --seed 1", "square --json"]
-USAGE += ["--photos ./a square", "evaluate --home"]
+USAGE += ["--photos ./a square", "evaluate --home", "run --home=", "predict a --csv="]
 USAGE += [f"run --size {n}" for n in ("abc", "1.5", "²", "1e3")]
 
 
@@ -468,10 +535,6 @@ def test_wrong_usage(cli, line):
     command = command if command in (*COMMANDS, "predict") else ""
     assert (code, out) == (2, "") and err.startswith(f"usage: dogtl {command}".strip())
     assert "error: " in err.splitlines()[-1]
-
-
-def test_version(cli):
-    assert cli("--version") == (0, f"{dogtl.__version__}\n", "")
 
 
 def test_quiet_prints_the_result_alone(cli, options, finished, few):
@@ -486,20 +549,8 @@ def test_quiet_prints_the_result_alone(cli, options, finished, few):
     assert code == 0 and len(messages(err)) == 1 and "stray.txt" in err
 
 
-def test_another_style_draws_the_figures_anew(cli, options, finished, monkeypatch):
-    folder = figures_folder(cli("run", *options)[1])
-    Path("mine.mplstyle").write_text("font.size: 9")
-    monkeypatch.setenv("DOGTL_STYLE", "mine.mplstyle")
-    monkeypatch.setattr(dogtl.figures, "publish", sketch)
-    monkeypatch.setattr(dogtl.figures, "STYLE", ["mine.mplstyle"])
-    code, out, _ = cli("run", *options)
-    assert code == 0 and figures_folder(out).name != folder.name
-    Path("mine.mplstyle").unlink()
-    code, out, err = cli("run", *options)
-    assert code == 1 and messages(err)[-1].startswith("mine.mplstyle: No such file")
-
-
-def test_help(cli):
+def test_help_and_version(cli):
+    assert cli("--version") == (0, f"{dogtl.__version__}\n", "")
     code, out, err = cli("--help")
     assert (code, err) == (0, "")
     assert all(word in out for word in (*COMMANDS, "fetch", "predict", "DOGTL_HOME"))
@@ -510,15 +561,17 @@ def test_help(cli):
         assert ("--json" in out) == (command != "fetch")
 
 
-def test_an_interrupted_command_says_how_to_go_on(cli, options, monkeypatch):
-    monkeypatch.setattr(dogtl, "square", lambda *_: signal.raise_signal(signal.SIGINT))
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:  # a shell's background jobs ignore the signal unless told otherwise
-        code, _, err = cli("run", *options)
-    finally:
-        signal.signal(signal.SIGINT, handler)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_says_how_to_go_on(cli, options, monkeypatch, number):
+    monkeypatch.setattr(dogtl, "square", lambda *_: signal.raise_signal(number))
+    # a shell's background jobs ignore Control-C unless told otherwise
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    handler = signal.getsignal(number)
+    stopped, _, err = cli("run", *options)
+    assert signal.getsignal(number) == handler
+    signal.signal(signal.SIGINT, before)
     (said,) = news(err)
-    assert code == 130 and "continues from here" in said
+    assert stopped == 128 + number and "continues from here" in said
 
 
 # --- what is chosen -------------------------------------------------------------------
@@ -569,6 +622,7 @@ LIGHT = """
 import sys
 from dogtl import linear
 from dogtl.cli import main
+from dogtl.report import FIGURES
 linear.MAX_EPOCHS = 3
 for command in sys.argv[1].split(","):
     try:
@@ -576,19 +630,20 @@ for command in sys.argv[1].split(","):
     except SystemExit as stop:
         code = stop.code
     heavy = {"tensorflow", "keras", "tensorflow_hub", "PIL", "matplotlib", "tqdm"}
+    heavy |= {"dask", "distributed"}
     assert code == 0 and not heavy & set(sys.modules), (command, code)
 """
 
 
 def test_nothing_heavy_is_imported_for_nothing(options, finished):
-    commands = ["--help", "fetch", *COMMANDS, "evaluate --json"]
+    commands = ["--help", "fetch", *COMMANDS, "evaluate --json", "clean"]
     process = python(LIGHT, ",".join(commands), *options)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert not news(err)
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_no_traceback(options, finished, closed):
     command = ["sh", "-c", f'exec "$0" -m dogtl "$@" {closed}', sys.executable]
     for line, code in (
@@ -599,6 +654,22 @@ def test_a_closed_stream_is_no_traceback(options, finished, closed):
         process = subprocess.run([*command, *line], capture_output=True, text=True)
         assert process.returncode == code, process.stderr
         assert "Traceback" not in process.stderr and "Error" not in process.stderr
+
+
+def test_output_that_nobody_takes(options, finished):
+    """As in ``dogtl run | head -1``, and on a full disk."""
+    read, write = os.pipe()
+    os.close(read)
+    cases = {
+        write: (141, []),
+        "/dev/full": (1, ["the output: No space left on device"]),
+    }
+    for place, expected in cases.items():
+        if place == write or Path(place).exists():
+            command = [sys.executable, "-m", "dogtl", "fetch", *options]
+            with open(place, "w") as out:
+                process = subprocess.run(command, stdout=out, stderr=-1, text=True)
+            assert (process.returncode, messages(process.stderr)) == expected
 
 
 RUN = f"""
@@ -612,6 +683,7 @@ import numpy as np
 import dogtl
 from dogtl import linear
 from dogtl.cli import main
+from dogtl.report import FIGURES
 from dogtl.store import atomic_write
 
 {getsource(Means)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Means, die_at, draw_photos, files_of, python, sentence
+from conftest import Means, die_at, draw_photos, files_of, sentence
 from dask import config
 from distributed import Client, LocalCluster, Status
 
@@ -126,31 +126,28 @@ def loaded():
 
 @NO_PROC
 def test_a_worker_that_sees_other_files_says_so(client, dogs, tmp_path):
-    elsewhere, photos = tmp_path / "elsewhere", tmp_path / "photos"
+    elsewhere, home = tmp_path / "elsewhere", tmp_path / "home"
     elsewhere.mkdir()
-    shutil.copytree(dogs, photos)
+    shutil.copytree(dogs, tmp_path / "photos")
     client.wait_for_workers(2)
     client.run(os.chdir, elsewhere)
     module = Shared(tmp_path / "module", "one that no worker has met yet")
-    share = "all workers must share it"
-    with pytest.raises(dogtl.DogtlError) as error:
-        two_steps(dogs, module, HERE / "home", client)
-    assert f"can't see the home {HERE / 'home'}: {share}" in sentence(error)
-    assert "the worker tcp://127.0.0.1:" in sentence(error)
 
-    for copy in (False, True):  # no photos, or others
-        if copy:
-            shutil.copytree(dogs, elsewhere / "photos", copy_function=shutil.copyfile)
+    def check(hidden, photos=dogs, home=home):
         with pytest.raises(dogtl.DogtlError) as error:
-            two_steps(HERE / "photos", module, tmp_path / "home", client)
-        assert f"can't see {HERE / 'photos/train'}" in sentence(error)
-        assert sentence(error).endswith(f"as you do: {share}")
-    assert not files_of(tmp_path / "home")
+            two_steps(photos, module, home, client)
+        said = sentence(error)
+        assert said.startswith("the worker tcp://127.0.0.1:")
+        assert f"can't see {hidden}" in said
+        assert said.endswith("as you do: all workers must share it")
 
+    check(HERE / "home", home=HERE / "home")
+    check(HERE / "photos/train", HERE / "photos")  # there are none
+    shutil.copytree(dogs, elsewhere / "photos", copy_function=shutil.copyfile)
+    check(HERE / "photos/train", HERE / "photos")  # there are others
+    assert not files_of(home)
     object.__setattr__(module, "folder", HERE / "module")
-    with pytest.raises(dogtl.DogtlError) as error:
-        two_steps(dogs, module, tmp_path / "home", client)
-    assert f"can't see the module in {HERE / 'module'} as you do" in sentence(error)
+    check(HERE / "module")
 
 
 def test_a_worker_with_another_version_says_so(client, dogs, tmp_path, monkeypatch):
@@ -180,11 +177,3 @@ def test_no_scheduler_and_no_dask_end_in_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(dogtl.DogtlError, match="pip install distributed"):
         cluster.connect("tcp://127.0.0.1:1")
-
-
-def test_dask_is_imported_only_for_a_cluster():
-    code = (
-        "import sys, dogtl.cli; dogtl.cluster.connect(None);"
-        "print([name for name in sys.modules if name in ('dask', 'distributed')])"
-    )
-    assert python(code).communicate()[0] == "[]\n"

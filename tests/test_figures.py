@@ -1,7 +1,6 @@
 """Figures draw from few and many breeds, and are saved the same way every time."""
 
 import base64
-import csv
 import io
 import re
 import subprocess
@@ -52,7 +51,12 @@ def tables(n: int, wrong: float = 0.3) -> dict[str, dict]:
     accuracies = {"train_accuracy": line, "valid_accuracy": line / 2}
     few = {name: values[:9] for name, values in accuracies.items()}
     interval = {"accuracy": line, "low": line - 0.1, "high": line + 0.1}
-    names = some.breeds
+    names, chance = some.breeds, {"chance": [0.1] * n}
+    modules = interval | {"module": names, "pareto": [i % 2 for i in range(n)]}
+    modules |= dict.fromkeys(("multiply_adds", "parameters"), [10**6] * n)
+    methods = interval | {"method": [names[i // 2] for i in range(n)]}
+    methods["photos"] = [1 + i % 2 for i in range(n)]
+    wilson = {"truth": line, "low": line - 1, "high": line + 1}
     return {
         "cropped_away": {"low": line, "high": line + 0.8 / n, "photos": [3] * n},
         "one_bottleneck": {"feature": range(n), "value": line},
@@ -65,30 +69,10 @@ def tables(n: int, wrong: float = 0.3) -> dict[str, dict]:
         "confusion": dogtl.confusion_table(some),
         "confused_pairs": dogtl.confused_pairs(some),
         "calibration": {"confidence": line, **interval},
-        "compare_modules": {
-            "module": names,
-            "multiply_adds": [10**6] * n,
-            "parameters": [10**6] * n,
-            "chance": [0.1] * n,
-            "pareto": [i % 2 for i in range(n)],
-            **interval,
-        },
-        "transfer_curve": {
-            "method": [names[i // 2] for i in range(n)],
-            "photos": [1 + i % 2 for i in range(n)],
-            "chance": [0.1] * n,
-            **interval,
-        },
-        "counterfactuals": {
-            "change": names[:9],
-            **dict.fromkeys(("share", "low", "high"), line[:9]),
-        },
-        "wilson_picture": {
-            "truth": line,
-            "observed": [line[-1]] * n,
-            "low": line - 1,
-            "high": line + 1,
-        },
+        "compare_modules": modules | chance,
+        "transfer_curve": methods | chance,
+        "counterfactuals": {"change": names, "share": line} | interval,
+        "wilson_picture": wilson | {"observed": [line[-1]] * n},
         "predictions": {"breed": names[:9], "probability": line[:9]},
     }
 
@@ -109,27 +93,29 @@ NAMES = sorted(tables(2))
 
 
 def test_no_figure_is_forgotten_here():
-    drawn = {
-        name for name, value in vars(figures).items() if hasattr(value, "__wrapped__")
-    }
-    assert drawn == {*NAMES, "gallery"}
+    assert figures.FIGURES.keys() == {*NAMES, "gallery"}
 
 
 @pytest.mark.parametrize("n", [2, 133])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_figure_draws_for_few_and_many(tmp_path, name, n):
+def test_every_figure_draws_for_few_and_many_and_says_what(tmp_path, name, n):
     if name == "confusion" and n > 20:
         pytest.skip("nobody could read it, so the command line doesn't draw it")
-    saved(getattr(figures, name)(tables(n)[name]), tmp_path)
+    table = tables(n)[name]
+    figure = getattr(figures, name)(table)
+    saved(figure, tmp_path)
     assert plt.get_fignums() == []
+    assert figure.alt[0].isupper() and "`" not in figure.alt
+    text = figures.alt_text(name, table, "A caption.")
+    assert text.startswith("A caption.") and (text[-1] == "." or name == "pca_map")
+    assert (name == "pca_map") != bool(re.search(r"\d", text))
 
 
 @pytest.mark.parametrize("breeds", [2, 12])
 def test_the_gallery_of_errors(tmp_path, breeds):
     wrong = dogtl.most_confident_errors(evaluation(breeds))
-    images = [Image.new("RGB", (32, 32), "teal")] * len(wrong["photo"])
+    images = [np.zeros((32, 32))] * len(wrong["photo"])
     figure = figures.most_confident_errors(images, wrong)
-    saved(figure, tmp_path)
     assert any(f"{wrong['confidence'][0]:.0%}" in text for text in texts(figure))
 
 
@@ -152,6 +138,8 @@ def test_without_a_mistake_nothing_fails(tmp_path):
 def test_breeds_of_one_name_keep_a_row_of_their_own(name):
     breeds = ["001.Pug", "002.Pug", "003.Beagle"]
     assert figures.breed_names(breeds) == ["001 Pug", "002 Pug", "Beagle"]
+    plain = ["001.Afghan_hound", "Pug", "a.b_c"]
+    assert figures.breed_names(plain) == ["Afghan hound", "Pug", "a.b c"]
     labels = np.repeat(np.arange(3), 4)
     probabilities = np.eye(3, dtype=np.float32)[(labels + (np.arange(12) % 2)) % 3]
     some = dogtl.Evaluation(probabilities, labels, breeds, [Path("a.jpg")] * 12)
@@ -174,13 +162,6 @@ def test_the_confusion_shows_its_numbers(photos):
     assert {str(number) for number in photos if number} | {"a", "b"} <= shown
 
 
-def test_breeds_have_names_for_people():
-    assert figures.breed_name("001.Afghan_hound") == "Afghan hound"
-    assert figures.breed_name("Pug") == "Pug" and figures.breed_name("a.b_c") == "a.b c"
-    shown = texts(figures.per_breed(dogtl.per_breed(evaluation(2))))
-    assert any("Breed of 1" in text for text in shown)
-
-
 def test_modules_stand_in_the_order_of_accuracy_with_their_costs():
     table = {"module": ["small", "large", "odd"], "multiply_adds": [17e6, 13.2e9, 0]}
     table |= {"parameters": [162_376, 54e6, 2e6], "accuracy": [0.6, 0.9, 0.3]}
@@ -197,26 +178,26 @@ def test_modules_stand_in_the_order_of_accuracy_with_their_costs():
     assert fills == pytest.approx([1, 0, 0])  # open: beaten
 
 
-def test_a_gallery_shows_every_image_with_its_caption(tmp_path):
-    images = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(8)]
-    figure = figures.gallery(images, [f"caption {i}" for i in range(8)])
-    assert [t for t in texts(figure) if t.startswith("caption")] == [
-        f"caption {i}" for i in range(8)
-    ]
-    assert sum(len(axis.get_images()) for axis in figure.axes) == 8
-    saved(figure, tmp_path)
+def test_a_gallery_shows_every_image_with_its_caption_and_its_row():
+    images = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(4)]
+    labels = ["photo", "its nearest"]
+    figure = figures.gallery(images, list("abcd"), 2, rows=labels)
+    assert [axis.get_xlabel() for axis in figure.axes] == list("abcd")
+    assert [axis.get_ylabel() for axis in figure.axes] == [labels[0], "", labels[1], ""]
+    shown = [np.asarray(axis.get_images()[0].get_array()) for axis in figure.axes]
+    assert np.array_equal(shown, images)
+    assert figure.alt == "4 images in rows (photo, its nearest): a; b; c; d"
 
 
 # --- saved -------------------------------------------------------------------------
 
 
 def test_png_of_300_dpi_and_pdf_with_its_fonts(tmp_path):
-    figure = figures.training_curves(curves())
-    assert figures.save(figure, "curves", tmp_path) is figure
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "curves.pdf",
-        "curves.png",
-    ]
+    with plt.rc_context({"font.size": 17, "pdf.fonttype": 3}):  # the reader's own
+        figure = figures.training_curves(curves())
+        assert figures.save(figure, "curves", tmp_path) is figure
+        assert plt.rcParams["font.size"] == 17 and plt.rcParams["pdf.fonttype"] == 3
+    assert files_of(tmp_path).keys() == {"curves.pdf", "curves.png"}
     with Image.open(tmp_path / "curves.png") as image:
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
         assert image.width == pytest.approx(figures.PAGE * 300, abs=2)
@@ -235,23 +216,19 @@ def test_the_same_bytes_twice(tmp_path):
     for folder in ("one", "two"):
         figures.publish(figures.per_breed, table, tmp_path / folder)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
-    assert sorted(files_of(tmp_path / "one")) == [
-        f"per_breed.{suffix}" for suffix in ("csv", "pdf", "png")
-    ]
+    made = {f"per_breed.{suffix}" for suffix in ("csv", "pdf", "png")}
+    assert files_of(tmp_path / "one").keys() == made
 
 
 def test_the_table_can_be_read_back_whatever_its_names(tmp_path):
     names = [r"$\nonsense$", "a,b", 'say "hound"', "two\nlines", "Ünï", "caf\udce9"]
-    table = {"breed": names, "photos": [2] * 6, "accuracy": [0.5] * 6}
-    table |= {"low": [0.1] * 6, "high": [0.9] * 6}
+    names += ["007", "1e3"]
+    table = {"breed": names, "photos": [2] * 8, "accuracy": [0.5] * 7 + [1 / 3]}
+    table |= {"low": [0.1] * 7 + [0.0], "high": [0.9] * 7 + [1.0]}
     figure = figures.publish(figures.per_breed, table, tmp_path)
     assert r"$\nonsense$ (2)" in texts(figure)
-    data = (tmp_path / "per_breed.csv").read_bytes()
-    text = data.decode("utf-8", "surrogateescape")
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    kinds = {name: type(column[0]) for name, column in table.items()}
-    read = {name: [kind(row[name]) for row in rows] for name, kind in kinds.items()}
-    assert read == table
+    read = figures.read_table(tmp_path / "per_breed.csv")
+    assert read == table and {type(n) for n in read["photos"]} == {int}
 
 
 def test_figures_go_to_the_home_unless_told(home, tmp_path, monkeypatch):
@@ -288,15 +265,6 @@ def test_a_notebook_shows_lines_sharp_and_photos_small(monkeypatch):
     assert words["alt"] == "1 image: a &quot;b&quot; &lt;c&gt;"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_figure_is_described_in_words(name):
-    table = tables(7)[name]
-    text = figures.alt_text(name, table, "A caption.")
-    assert getattr(figures, name)(table).alt[0].isupper() and "`" not in text
-    assert text.startswith("A caption.") and (text[-1] == "." or name == "pca_map")
-    assert (name == "pca_map") != bool(re.search(r"\d", text))
-
-
 def test_mistakes_are_what_the_words_tell_of_a_confusion():
     table = {"breed": list("aabb"), "prediction": list("abab"), "photos": [9, 1, 2, 9]}
     text = figures.alt_text("confusion", table)
@@ -323,18 +291,9 @@ def test_pairs_that_are_left_out_are_counted():
     table = dogtl.confused_pairs(evaluation(20, wrong=0.9), top=3)
     (more,) = set(table["left_out"])
     said = f"and {more} more pairs, at most {table['photos'][-1]} each"
-    assert more > 1 and any(
-        said in text for text in texts(figures.confused_pairs(table))
-    )
+    assert more > 1 and said in " ".join(texts(figures.confused_pairs(table)))
     table["left_out"] = [1] * 3
-    assert any("1 more pair," in text for text in texts(figures.confused_pairs(table)))
-
-
-def test_rows_of_a_gallery_are_labelled_once():
-    labels = ["photo", "its nearest"]
-    figure = figures.gallery([np.zeros((8, 8))] * 4, list("abcd"), 2, rows=labels)
-    assert [axis.get_ylabel() for axis in figure.axes] == [labels[0], "", labels[1], ""]
-    assert figure.alt == "4 images in rows (photo, its nearest): a; b; c; d"
+    assert "1 more pair," in " ".join(texts(figures.confused_pairs(table)))
 
 
 # --- in another style, and again ------------------------------------------------------
@@ -358,13 +317,6 @@ def test_one_style_file_changes_all_figures(tmp_path, monkeypatch):
     assert changed == {"per_breed.png", "per_breed.pdf"}
     figures.redraw(file)
     assert files_of(tmp_path) == after
-
-
-def test_names_stay_names_in_a_table_and_numbers_become_numbers(tmp_path):
-    table = {"breed": ["007", "1e3"], "photos": [2, 3], "accuracy": [0.5, 1 / 3]}
-    table |= {"low": [0.1, 0.0], "high": [0.9, 1.0]}
-    figures.publish(figures.per_breed, table, tmp_path)
-    assert figures.read_table(tmp_path / "per_breed.csv") == table
 
 
 @pytest.mark.parametrize(
@@ -398,13 +350,6 @@ def test_nothing_of_the_readers_own_plots_changes():
         assert dict(matplotlib.rcParams) == before and plt.get_fignums() == [1]
         assert plt.gcf() is figure and plt.gca() is axis"""
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
-
-
-def test_the_readers_own_style_stays(tmp_path):
-    with plt.rc_context({"font.size": 17, "pdf.fonttype": 3}):
-        figures.save(figures.training_curves(curves()), "curves", tmp_path)
-        assert plt.rcParams["font.size"] == 17 and plt.rcParams["pdf.fonttype"] == 3
-    assert b"FontFile2" in (tmp_path / "curves.pdf").read_bytes()
 
 
 def lightness(colour) -> float:
