@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 log = logging.getLogger("dogtl")
-log.addFilter(lambda record: _escape(record))
 KERAS = "keras:"  # how the handle of a network of keras.applications begins
 
 
@@ -63,16 +62,6 @@ def why(error: Exception) -> str:
     error = getattr(error, "reason", error)  # what urllib wraps
     text = str(getattr(error, "strerror", None) or error).strip()
     return text.split("\n")[0][:200].rstrip(".:") or type(error).__name__
-
-
-def printable(text: str) -> str:
-    """Return text whose control characters, such as colours, show as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _escape(record: logging.LogRecord) -> bool:
-    record.msg, record.args = printable(record.getMessage()), None
-    return True
 
 
 def progress(items: Iterable | None, total: int, what: str) -> Iterable:

@@ -42,7 +42,7 @@ def unneeded(photos: Photos, home: Path) -> list[Path]:
     drawn = [newest.get(file.stem) for file in files]
 
     found = [f for f in home.glob(f"squares/*/*/*-{HASH}.jpg") if f not in squares]
-    found += [f for f in home.glob(f"squares/*/*/*-{HASH}.txt") if f not in squares]
+    found += home.glob(f"squares/*/*/*-{HASH}.txt")  # reasons: older versions'
     shards = home.glob(f"bottlenecks/{HASH}/{HASH}.npz")
     found += [shard for shard in shards if shard.parent.name not in folders]
     stored = home.glob(f"linear/{HASH}.npz")
@@ -55,12 +55,11 @@ def unneeded(photos: Photos, home: Path) -> list[Path]:
 
 
 def _squares_of(photos: Photos, modules: set[str], home: Path) -> set[Path]:
-    """Return the squares that modules take of photos, or why they have none."""
+    """Return the squares that modules take of photos."""
     squares = set()
     for size in {fingerprint.rpartition("-")[2] for fingerprint in modules}:
         folders = [home / "squares" / size / slug(breed) for breed in photos.breeds]
         for split, paths in photos.paths.items():
             for path, label in zip(paths, photos.labels[split], strict=True):
-                square = _square_file(path, folders[label], home)
-                squares |= {square, square.with_suffix(".txt")}
+                squares.add(_square_file(path, folders[label], home))
     return squares
