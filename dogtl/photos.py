@@ -157,7 +157,8 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
     OSError
         If the file can't be opened.
     UnreadablePhoto
-        If it isn't an image, or one of more than 100 megapixels or 500 MB.
+        If it isn't an image, or has more than 100 megapixels (of a JPEG those that
+        are decoded count) or 500 MB.
 
     Examples
     --------
@@ -168,11 +169,13 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
     """
     try:
         with _open_photo(path) as image:
+            if short_side:
+                image.draft(None, (short_side, short_side))
             pixels = image.width * image.height
             if pixels > MAX_PIXELS:
                 raise UnreadablePhoto(f"it has over {MAX_PIXELS // 10**6} megapixels")
             with one_large if pixels > LARGE else nullcontext():
-                return _decode(image, short_side)
+                return _decode(image)
     except MemoryError:
         raise OSError(errno.ENOMEM, "there isn't enough memory for it") from None
     except Exception as error:  # decoders raise nearly anything on broken files
@@ -217,11 +220,9 @@ def _open_photo(photo: str | Path | Image) -> Image:
     return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS.split())
 
 
-def _decode(image: Image, short_side: int | None) -> Image:
+def _decode(image: Image) -> Image:
     from PIL import Image, ImageOps
 
-    if short_side:
-        image.draft(None, (short_side, short_side))
     image.load()
     with suppress(Exception):  # broken EXIF data don't spoil the pixels
         ImageOps.exif_transpose(image, in_place=True)

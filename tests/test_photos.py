@@ -271,6 +271,14 @@ def test_large_photos_are_decoded_one_at_a_time(monkeypatch):
         assert waiting.get(60).size == (11, 11)
 
 
+def test_a_large_jpeg_counts_as_small_as_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(dogtl.photos, "MAX_PIXELS", 100 * 75)
+    Image.new("RGB", (800, 600)).save("phone.jpg")
+    with pytest.raises(dogtl.UnreadablePhoto, match="megapixels"):
+        dogtl.read_photo("phone.jpg")
+    assert dogtl.read_photo("phone.jpg", short_side=75).size == (100, 75)
+
+
 def mutate(data: bytes, rng: random.Random) -> bytes:
     """Change some bytes of a file, leave some out, or cut it."""
     changed = bytearray(data)
