@@ -78,7 +78,7 @@ def test_the_bytes_are_those_of_one_process(client, dogs, tmp_path, death):
     """Also if a worker is killed in the middle of its squares, or of a shard."""
     module = Shared(tmp_path / "module")
     squares, features = two_steps(dogs, module, tmp_path / "one")
-    client.wait_for_workers(2)
+    client.wait_for_workers(2, timeout=120)
     before = client.run(os.getpid)
     if death:
         client.run(die_at, *death, workers=list(before)[:1])
@@ -99,7 +99,7 @@ def test_the_command_line_hands_work_to_a_cluster(client, dogs, tmp_path, logs, 
     assert main([*options, str(one)]) == 0
     alone = capfd.readouterr().out
     shutil.copytree(one / "modules", two / "modules")
-    client.wait_for_workers(2)
+    client.wait_for_workers(2, timeout=120)
     busy, idle = client.run(os.getpid)
     client.run(pause, workers=[idle])
     assert main(hand_out) == 0
@@ -129,7 +129,7 @@ def test_a_worker_that_sees_other_files_says_so(client, dogs, tmp_path):
     elsewhere, home = tmp_path / "elsewhere", tmp_path / "home"
     elsewhere.mkdir()
     shutil.copytree(dogs, tmp_path / "photos")
-    client.wait_for_workers(2)
+    client.wait_for_workers(2, timeout=120)
     client.run(os.chdir, elsewhere)
     module = Shared(tmp_path / "module", "one that no worker has met yet")
 
@@ -158,7 +158,7 @@ def test_a_worker_with_another_version_says_so(client, dogs, tmp_path, monkeypat
 
 
 def test_photos_that_kill_every_worker_end_in_a_sentence(client, dogs, tmp_path):
-    client.wait_for_workers(2)
+    client.wait_for_workers(2, timeout=120)
     client.cluster.scheduler.allowed_failures = 0
     client.run(die_at, 1, ".jpg")
     with pytest.raises(dogtl.DogtlError, match="several workers died") as error:
