@@ -15,8 +15,9 @@ CLEAN := env -u DOGTL_PHOTOS -u DOGTL_MODULE -u DOGTL_SIZE -u DOGTL_DOGS_URL -u 
 ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 PYTEST := $(ONE_CORE) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 QUIET := env TQDM_DISABLE=1
+NOTEBOOKS := notebooks published pages execute
 
-.PHONY: run test pages refresh lab browser setup bench bench-readme
+.PHONY: run test test-all test-lowest test-newest pages refresh lab browser setup bench bench-readme
 
 run: $(READY)
 	@$(QUIET) $(BIN)/python notebooks/execute.py run
@@ -44,13 +45,28 @@ refresh: $(READY)
 lab: $(READY)
 	@$(BIN)/python notebooks/execute.py lab
 
-# two workers, a core and a file each; then the figures that the notebooks drew are compared
-test: $(READY)
+# two workers, a core and a file each; then the figures that the notebooks drew are compared;
+# test-all kills and damages far more
+test test-all: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	export DOGTL_HOME="$$home" DOGTL_FIGURES="$$home/lessons" && \
-	$(CLEAN) $(PYTEST) -n 2 --dist loadfile --durations 20 --nbval-lax --nbval-current-env notebooks tests && \
+	$(CLEAN) $(PYTEST) $(if $(findstring all,$@),--all) -n 2 --dist loadfile --durations 20 --nbval-lax --nbval-current-env notebooks tests && \
 	$(CLEAN) DOGTL_FRESH="$$home/lessons" $(PYTEST) tests/test_published.py -k afresh
+
+# the lowest or the newest versions that pyproject.toml allows; without the notebooks and
+# figures, whose stored text and pixels are those of the versions in constraints.txt
+OTHER = .venv-$(@:test-%=%)
+test-lowest: BOUNDS = s/.*"([A-Za-z0-9-]+)>=([0-9.]+),.*/\1==\2/p
+test-lowest test-newest:
+	@$(PYTHON) -m venv --clear $(OTHER)
+	@sed -nE '$(BOUNDS)' pyproject.toml > $(OTHER)/constraints.txt
+	@$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check \
+	-c $(OTHER)/constraints.txt -e ".[notebooks,test]"
+	@$(OTHER)/bin/python -m pip list --disable-pip-version-check
+	@$(CLEAN) $(ONE_CORE) PATH="$(CURDIR)/$(OTHER)/bin:$$PATH" $(OTHER)/bin/python \
+	-m pytest -n 2 --dist loadfile tests -k "not constraints" \
+	$(NOTEBOOKS:%=--ignore tests/test_%.py)
 
 # every notebook in JupyterLab, in a real browser; needs Chromium or Chrome
 browser: $(BROWSER)

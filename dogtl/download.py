@@ -4,6 +4,7 @@ With the standard library: pooch, the library that fits best, starts a download 
 was cut off from the beginning again, and a gigabyte is too long for that.
 """
 
+import os
 import shutil
 import tarfile
 import time
@@ -55,7 +56,10 @@ def fetch_folder(source: str, folder: Path) -> Path:
             if not folder.is_dir():  # another process may have made it meanwhile
                 part.mkdir(exist_ok=True)
                 archive = _download(source, part) if "://" in source else Path(source)
-                _unpack(archive, part / "unpacked", source).replace(folder)
+                unpacked = _unpack(archive, part / "unpacked", source)
+                if hasattr(os, "sync"):  # or a power cut could leave empty files
+                    os.sync()
+                unpacked.replace(folder)
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise DogtlError(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dogtl.base import log
+from dogtl.base import DogtlError, log
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -31,7 +31,10 @@ def find_home(home: str | Path | None = None) -> Path:
     """
     given = home or os.environ.get("DOGTL_HOME")
     if given:
-        return Path(os.path.abspath(os.path.expanduser(given)))
+        place = os.path.expanduser(given)
+        if place.startswith("~"):
+            raise DogtlError(f"there is no user for {given}: give another home")
+        return Path(os.path.abspath(place))
     if (CHECKOUT / "pyproject.toml").exists():
         return CHECKOUT / "data"
     log.info("results go to %s; --home or DOGTL_HOME moves them", Path.cwd() / "data")
@@ -82,7 +85,9 @@ def code_version(*sources: str) -> str:
     return fingerprint(contents)
 
 
-def atomic_write(path: Path, data: bytes, modified: float | None = None) -> None:
+def atomic_write(
+    path: Path, data: bytes, modified: float | None = None, sync: bool = True
+) -> None:
     """Write a file so that it appears whole or not at all; one that has `data` stays.
 
     Parameters
@@ -93,14 +98,21 @@ def atomic_write(path: Path, data: bytes, modified: float | None = None) -> None
         What the file will hold.
     modified : float, optional
         The file's time, in seconds since 1970; now unless given.
+    sync : bool, optional
+        Whether the data must be on the disk before the file has its name, or a power
+        cut could leave it empty. This takes some milliseconds.
     """
     with suppress(OSError):
-        if path.read_bytes() == data:
+        if path.is_file() and path.read_bytes() == data:  # a pipe would wait forever
             return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
     try:
-        part.write_bytes(data)
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
         if modified is not None:
             os.utime(part, (modified, modified))
         os.replace(part, path)
@@ -109,7 +121,8 @@ def atomic_write(path: Path, data: bytes, modified: float | None = None) -> None
         if not (isinstance(error, FileNotFoundError) and path.exists()):
             raise  # else another process was faster, and swept
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its name, or the disk is read-only
+            part.unlink()
 
 
 def temporary_path(path: Path) -> Path:
@@ -145,11 +158,17 @@ def save_arrays(path: Path, fields: dict) -> None:
 def load_arrays(path: Path) -> dict:
     """Return the fields of an ``.npz``; none if it's missing or damaged.
 
-    Lists of text come back as lists, single numbers and texts as such.
+    Lists of text come back as lists, single numbers and texts as such. A compressed
+    file is none of dogtl's: it could unpack to more than the memory holds.
     """
     try:
+        if not path.is_file():  # a pipe would wait forever
+            return {}
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            fields = dict(stored)
+            most, parts = os.stat(path).st_size, stored.zip.infolist()
+            fields = dict(stored) if sum(p.file_size for p in parts) < most else {}
+        if any(value.size > most for value in fields.values()):  # of no bytes each
+            return {}
     except Exception:  # NumPy and zipfile raise a dozen kinds on damaged files
         return {}
     return {

@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 from http_server import Server
+from light import Means  # noqa: F401 (other files take it from here)
 from PIL import Image
 
 import dogtl
@@ -28,6 +29,17 @@ BREEDS = ("001.Red_setter", "002.Grass_hound", "003.Striped_pointer")
 
 
 HOME = os.environ.get("DOGTL_HOME")  # `make test` shares one kennel with the notebooks
+
+
+def pytest_addoption(parser):
+    about = "the long versions too: 200 kills, thousands of damaged files"
+    parser.addoption("--all", action="store_true", help=about)
+
+
+@pytest.fixture(scope="session")
+def thorough(request) -> bool:
+    """Whether the long version of a test is wanted."""
+    return request.config.getoption("--all")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -194,17 +206,6 @@ def keras_file(tmp_path_factory):
     with warnings.catch_warnings(action="ignore"):  # Keras' own
         keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(file)
     return file
-
-
-class Means(dogtl.Module):
-    """A module without TensorFlow: the 48 mean colours of a 4 x 4 grid."""
-
-    def __init__(self, size=32):
-        super().__init__("means", Path("means"), size, 48, 0, 0, f"means-{size}")
-
-    def __call__(self, images):
-        cells = images.reshape(-1, 4, self.size // 4, 4, self.size // 4, 3)
-        return cells.mean((2, 4)).reshape(-1, 48)
 
 
 @pytest.fixture

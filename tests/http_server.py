@@ -69,7 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
         if served.answers:
             return self.send_error(served.answers.pop(0))
         if served.to:
-            return self._send(served, 302, {"Location": f"/{served.to}?{query}"})
+            to = served.to if ":" in served.to else f"/{served.to}?{query}"
+            return self._send(served, 302, {"Location": to})
         first, last = served.part, len(served.body) - 1
         if wanted and served.ranges and self.headers["If-Range"] in headers.values():
             first = int(wanted.removeprefix("bytes=").removesuffix("-"))

@@ -158,7 +158,8 @@ def test_a_busy_server_is_asked_again_but_no_other(serve, fetch, fail, statuses,
 
 @pytest.mark.parametrize(
     "address",
-    ["http://127.0.0.1:9/d.zip", "http://a b/", "x://y/z", "http://[::1/d.zip"],
+    ["http://127.0.0.1:9/d.zip", "http://a b/", "x://y/z", "http://[::1/d.zip"]
+    + ["http://127.0.0.1:99999/", "http://127.0.0.1:p/", "http://é/", "http:///"],
 )
 def test_no_network(fail, address):
     fail(r"can't be fetched \(.+\): check that.*dogtl fetch", address)
@@ -167,10 +168,20 @@ def test_no_network(fail, address):
 def test_an_address_that_has_moved(web, serve, fetch, fail):
     web.serve("round", b"", to="round")
     fail("answers 302", "round")
+    web.serve("inside", b"", to="file:///etc/passwd")
+    fail("answers 302", "inside")
     served = serve(cuts=[5000])
     web.serve("old", b"", to="dogs.zip")
     fetch(name="old")
     assert served.sent == len(ARCHIVE)
+
+
+def test_a_server_that_falls_silent_is_asked_again(serve, fetch, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    two = {name: RNG.bytes(1500) for name in ("a.jpg", "b.jpg")}
+    served = serve(zipped(two.items()), pause=0.5)
+    fetch(two)
+    assert len(served.asked) > 2
 
 
 @pytest.mark.parametrize("unpacked", [False, True])

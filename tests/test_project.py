@@ -156,6 +156,18 @@ def test_what_the_papers_name_exists():
         assert f"(notebooks/{file.name})" in lessons
 
 
+def test_what_you_can_rely_on_names_tests_that_exist():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = readme.partition("## What you can rely on\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", section)
+    assert len(named) > 14
+    for file, name in named:
+        text = (ROOT / file).read_text("utf-8")
+        assert re.search(rf"^def {name or 'test_'}", text, re.MULTILINE), (file, name)
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert all("`tests/" in row for row in rows[2:])
+
+
 def test_an_editable_install_is_found_beside_a_clone_called_dogtl(source, tmp_path):
     run(*PIP, "install", *OFFLINE, "--target", tmp_path, "--editable", source)
     program = f"import site; site.addsitedir({str(tmp_path)!r})\n"

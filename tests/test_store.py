@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from inspect import getsource
@@ -131,6 +132,21 @@ def test_another_size_is_made_beside_the_first(photos, home, seen):
     assert squared_and_extracted(photos, size=16) == small and len(seen) == 2 * 51
 
 
+def test_photos_that_change_during_a_run(mine, home, thorough):
+    """The run ends, or says why not; the next one is right."""
+    rng, extras = random.Random(0), sorted(mine.glob("train/*/*"))
+    for turn in range(20 if thorough else 3):
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(squared_and_extracted, mine, home)
+            while not running.done():
+                one, other = rng.sample(extras, 2)
+                shutil.copy(one, other)  # it's there in part for a moment
+                os.replace(shutil.copy2(other, mine / "aside"), one)
+        assert isinstance(running.exception(), dogtl.DogtlError | OSError | None)
+        right = squared_and_extracted(mine, home.with_name(f"fresh{turn}"))
+        assert squared_and_extracted(mine, home) == right
+
+
 RUN = f"""
 import sys
 from pathlib import Path
@@ -217,13 +233,6 @@ def test_two_folders_that_look_alike_never_share_a_square(tmp_path):
     assert made == {"one": 0, "other": 2}
 
 
-class Trap:
-    """Unpickling it makes a folder."""
-
-    def __reduce__(self):
-        return os.mkdir, ("sprung",)
-
-
 @pytest.fixture(scope="module")
 def whole(photos, tmp_path_factory):
     """A home with a shard of bottlenecks for each split, one's bytes, what's right."""
@@ -231,20 +240,6 @@ def whole(photos, tmp_path_factory):
     expected = squared_and_extracted(photos, home)
     shard = sorted(home.rglob("*.npz"))[0]
     return home, shard, shard.read_bytes(), expected
-
-
-@given(data=st.data())
-@settings(max_examples=40, deadline=None)
-def test_a_damaged_shard_is_never_half_read(whole, photos, data):
-    home, shard, intact, expected = whole
-    damaged, last = bytearray(intact), len(intact) - 1
-    directory = intact.index(b"PK\x01\x02")  # names, sizes and flags of the parts
-    place = st.integers(0, last) | st.integers(directory, last)
-    for where in data.draw(st.lists(place, max_size=4)):
-        damaged[where] ^= data.draw(st.integers(1, 255))
-    cut = data.draw(st.just(last + 1) | st.integers(0, last))
-    shard.write_bytes(damaged[:cut])
-    assert squared_and_extracted(photos, home) == expected
 
 
 @pytest.mark.parametrize(
@@ -256,14 +251,13 @@ def test_a_damaged_shard_is_never_half_read(whole, photos, data):
         {"hashes": ["a"], "features": np.ones((2, 48), np.float32)},
         {"hashes": ["a"], "features": np.ones((1, 47), np.float32)},
         {"hashes": ["a"], "features": np.ones((48,), np.float32)},
-        {"hashes": np.array([Trap()]), "features": np.array([Trap()])},
     ],
 )
-def test_a_shard_of_another_kind_is_not_read_and_never_runs(whole, photos, fields):
+def test_a_shard_of_another_kind_is_not_read(whole, photos, fields):
     home, shard, intact, expected = whole
     np.savez(shard, **fields)
     assert squared_and_extracted(photos, home) == expected
-    assert shard.read_bytes() == intact and not Path("sprung").exists()
+    assert shard.read_bytes() == intact
 
 
 # --- the store itself ----------------------------------------------------------------
@@ -324,8 +318,7 @@ def test_fingerprints_are_of_content_alone(tmp_path):
     assert store.code_version("numpy") != store.code_version("pillow")
 
 
-def fill_the_disk(path, data):
-    path.touch()
+def fill_the_disk(descriptor):
     raise OSError(errno.ENOSPC, "the disk is full")
 
 
@@ -337,7 +330,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     store.atomic_write(path, b"first")
     assert times_of(tmp_path) == before  # it had these bytes
     with monkeypatch.context() as patch, pytest.raises(OSError, match="full") as caught:
-        patch.setattr(Path, "write_bytes", fill_the_disk)
+        patch.setattr(os, "fsync", fill_the_disk)
         store.atomic_write(path, b"second")
     assert times_of(tmp_path) == before and caught.value.filename == str(path)
 

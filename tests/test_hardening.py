@@ -1,0 +1,352 @@
+"""Killed, crowded, without room or rights, a command ends with the same files."""
+
+import io
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import light
+import numpy as np
+import pytest
+from conftest import draw_photos, files_of, sentence, times_of
+
+import dogtl
+from dogtl import store
+
+PROGRAM = Path(light.__file__)
+COUNTS = {"train": (2, 2, 2), "valid": (1, 1, 1), "test": (2, 2, 1)}
+# Its children have imported everything when they begin.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([PROGRAM.stem])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def importable():
+    """The server finds the program beside the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(PROGRAM.parent), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Few photos of three breeds; they are shared."""
+    return draw_photos(tmp_path_factory.mktemp("few") / "dogs", counts=COUNTS)
+
+
+@pytest.fixture
+def start(few, home, tmp_path):
+    """Start a command in a process of its own; `log` has what it says."""
+
+    def start(*line, photos=few, home=home, log=tmp_path / "log"):
+        log.unlink(missing_ok=True)
+        line = [*(line or ["run"]), "--photos", photos, "--home", home]
+        process = FORKS.Process(target=light.start, args=([*map(str, line)], log))
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture
+def run(start, tmp_path):
+    """Run a command to its end; gives its exit code and what it says."""
+
+    def run(*line, **options):
+        process = start(*line, **options)
+        process.join()
+        said = (tmp_path / "log").read_text("utf-8")
+        assert "Traceback" not in said, said
+        return process.exitcode, said
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(few, tmp_path_factory):
+    """The files that an undisturbed run leaves."""
+    home = tmp_path_factory.mktemp("alone")
+    line = ["run", "--photos", str(few), "--home", str(home)]
+    process = FORKS.Process(target=light.start, args=(line, home.with_suffix(".log")))
+    process.start()
+    process.join()
+    assert process.exitcode == 0 and len(files_of(home)) > 30
+    return files_of(home)
+
+
+# --- kills and signals ----------------------------------------------------------------
+
+CODES = {9: -9, 2: 130, 15: 143}  # of kill -9, Ctrl-C and SIGTERM
+
+
+@pytest.mark.parametrize(("number", "times"), [(9, 20), (2, 6), (15, 6)])
+def test_stopped_at_any_moment_it_goes_on(
+    start, run, alone, home, tmp_path, thorough, number, times
+):
+    rng, log = random.Random(0), tmp_path / "log"
+    began = time.monotonic()
+    assert run()[0] == 0
+    took, stopped = time.monotonic() - began, 0
+    shutil.rmtree(home)
+    while stopped < times * (10 if thorough else 1):
+        process = start()
+        while process.is_alive() and not (log.exists() and log.stat().st_size):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, took))
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+        process.join()
+        if process.exitcode == 0:  # it was done: begin anew
+            assert files_of(home) == alone
+            shutil.rmtree(home)
+            continue
+        stopped += 1
+        said = log.read_text("utf-8")
+        assert process.exitcode == CODES[number] and "Traceback" not in said, said
+        assert number == 9 or "continues from here" in said.splitlines()[-1]
+    assert run()[0] == 0 and files_of(home) == alone
+
+
+def test_four_runs_at_once(start, alone, home, tmp_path):
+    four = [start(log=tmp_path / f"{i}") for i in range(4)]
+    for process in four:
+        process.join()
+    logs = [(tmp_path / f"{i}").read_text("utf-8") for i in range(4)]
+    assert [process.exitcode for process in four] == [0] * 4, logs
+    assert files_of(home) == alone
+
+
+# --- damaged files --------------------------------------------------------------------
+
+
+def emptied(data: bytes) -> bytes:
+    return b""
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    at = data.rindex(b"PK\x01\x02") + 50  # a name in the directory
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def short_of_a_field(data: bytes) -> bytes:
+    with np.load(io.BytesIO(data)) as stored:
+        fields = dict(list(stored.items())[1:])
+    np.savez(buffer := io.BytesIO(), **fields)
+    return buffer.getvalue()
+
+
+ARRAYS = ("bottlenecks", "linear", "layers")
+DAMAGED = [(k, how) for k in ARRAYS for how in (cut, flipped, short_of_a_field)]
+DAMAGED += [(kind, emptied) for kind in (*ARRAYS, "squares", "figures")]
+
+
+@pytest.mark.parametrize(("kind", "damage"), DAMAGED)
+def test_damaged_files_are_made_again(run, alone, home, kind, damage):
+    assert run()[0] == 0
+    for name in files_of(home / kind):
+        file = home / kind / name
+        file.write_bytes(damage(file.read_bytes()))
+    assert run()[0] == 0 and files_of(home) == alone
+
+
+FIELDS = {"hashes": ["a", "bc"], "features": np.ones((2, 3), np.float32), "l2": 0.5}
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Change, cut out, double or move some bytes."""
+    data = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        at, n = rng.randrange(len(data)), rng.choice([1, 1, 1, 4, 30])
+        other = rng.randrange(len(data))
+        change = [[rng.randrange(256)], [data[at] ^ 1 << rng.randrange(8)], []]
+        change += [data[at : at + n] * 2, data[other : other + n]]
+        data[at : at + n] = bytes(rng.choice(change))
+        data = data or bytearray(1)
+    return bytes(data)
+
+
+def test_fuzzed_arrays_are_whole_or_none(tmp_path, thorough):
+    file, rng = tmp_path / "a.npz", random.Random(0)
+    store.save_arrays(file, FIELDS)
+    whole, fields = file.read_bytes(), repr(store.load_arrays(file))
+    for _ in range(10_000 if thorough else 300):
+        file.write_bytes(damaged := mutated(whole, rng))
+        assert repr(store.load_arrays(file)) in ("{}", fields), damaged
+
+
+def test_fuzzed_facts_are_used_or_not(tmp_path, thorough):
+    """`module.json` and `model.json`."""
+    facts = {"keras_content": "abc", "labels": ["a", "b"], "size": 32, "module": {}}
+    whole, rng = json.dumps(facts).encode(), random.Random(0)
+    for _ in range(2_000 if thorough else 100):
+        for name in ("module.json", "model.json"):
+            (tmp_path / name).write_bytes(mutated(whole, rng))
+        try:
+            dogtl.load_model(tmp_path)
+        except dogtl.DogtlError as error:
+            assert sentence(error)
+
+
+def npz(header: bytes = b"", data: bytes = b"", **options) -> bytes:
+    """One array in a zip, with a header of one's own."""
+    if header:
+        header = header.ljust(118) + b"\n"
+        data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", **options) as archive:
+        archive.writestr("a.npy", data)
+    return buffer.getvalue()
+
+
+def header(descr: str, shape: str) -> bytes:
+    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}".encode()
+
+
+HOSTILE = {
+    "a bomb": npz(header("|u1", "(9000,)"), bytes(9000), compression=8),
+    "more than memory": npz(header("<f8", f"({1 << 50},)")),
+    "numbers of no bytes": npz(header("|V0", f"({1 << 40},)")),
+    "texts of no letters": npz(header("<U0", f"({1 << 40},)")),
+    "a negative length": npz(header("<f8", "(-1,)"), bytes(8)),
+    "a pickle": npz(header("|O", "(1,)"), b"cos\nmkdir\n(S'sprung'\ntR."),
+    "code in the header": npz(b"__import__('os').mkdir('sprung')"),
+    "no array": npz(data=b"text"),
+    "an array alone": npz(header("|u1", "(1,)"), b"1")[35:],
+    "a pickle alone": b"cos\nmkdir\n(S'sprung'\ntR.",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_arrays_are_not_read(tmp_path, name):
+    file = tmp_path / "a.npz"
+    file.write_bytes(HOSTILE[name])
+    assert store.load_arrays(file) == {} and not Path("sprung").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda at: os.symlink(at, at)])
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "a.npz")
+    assert store.load_arrays(tmp_path / "a.npz") == {}
+    if make is not os.mkdir:
+        store.atomic_write(tmp_path / "a.npz", b"whole")
+        assert files_of(tmp_path) == {"a.npz": b"whole"}
+
+
+# --- no room, no right ----------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a disk in memory, or change it; gives its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        options = "remount," * os.path.ismount(folder) + options
+        line = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"only root mounts; `unshare -rm` helps: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk(disk, run, alone, thorough):
+    pages = sum(-(-len(data) // 4096) for data in alone.values())
+    for room in range(1, pages, 1 if thorough else 5):
+        home = disk(f"size={4 * room}k") / "home"
+        code, said = run(home=home)
+        *_, last = said.splitlines()
+        assert code == 1 and last.startswith(f"dogtl: {home}"), said
+        assert last.endswith(": No space left on device"), said
+        disk("size=9m")
+        assert run(home=home)[0] == 0 and files_of(home) == alone
+        shutil.rmtree(home)
+
+
+@pytest.mark.parametrize(
+    ("program", "sizes"),
+    [([PROGRAM], (60, 9000)), (["-m", "dogtl"], (5000, 20_000, 60_000))],
+    ids=["few", "all"],
+)
+def test_a_kennel_on_a_full_disk(disk, thorough, program, sizes):
+    if program != [PROGRAM] and not thorough:
+        pytest.skip("it takes minutes: --all")
+    line = [sys.executable, *program, "run", "--home"]
+    for size in sizes:
+        home = disk(f"size={size}k") / "home"
+        done = subprocess.run([*line, home], capture_output=True, text=True)
+        full = size < sizes[-1]
+        assert done.returncode == full, done.stderr
+        assert done.stderr.endswith(": No space left on device\n") == full
+    assert done.stdout.count("0 skipped") == 2
+    assert program == [PROGRAM] or "accuracy 0.929" in done.stdout
+
+
+def test_a_read_only_disk(disk, run):
+    home = disk("size=9m") / "home"
+    code, before = run(home=home)
+    times = times_of(home)
+    disk("ro")
+    for command in ("fetch", "square", "extract", "train", "evaluate", "run"):
+        code, said = run(command, home=home)
+        assert code == 0 and said.splitlines()[-1] in before
+    assert times_of(home) == times
+    code, said = run(home=home / "other")
+    assert code == 1 and said.endswith("other: Read-only file system\n"), said
+
+
+# --- where it runs --------------------------------------------------------------------
+
+# Root may do anything, unless it gives that up.
+OBEY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+WHERE = [  # what a shell does with a finished home, and how that ends
+    ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $RUN", 0, "accuracy"),
+    ("unset HOME; $RUN", 0, "accuracy"),
+    ("TMPDIR=/nowhere $RUN", 0, "accuracy"),
+    ("PYTHONOPTIMIZE=2 $RUN", 0, "accuracy"),
+    ("cd /; $RUN", 0, "accuracy"),
+    ("mkdir shut; chmod 500 shut; cd shut; $RUN", 0, "accuracy"),
+    ("mkdir gone; cd gone; rmdir ../gone; $RUN", 0, "accuracy"),
+    ("$RUN <&-", 0, "accuracy"),
+    ("chmod -R a-w home; $RUN", 0, "accuracy"),
+    ("chmod 500 home; $RUN --home home/new", 1, "home/new: Permission denied"),
+    ("touch file; $RUN --home file", 1, "file/squares"),
+    ("$RUN --home ''", 1, "home"),
+    ("$RUN --home '~nosuchuser/x'", 1, "nosuchuser"),
+    ("mkdir shut; chmod 0 shut; $RUN --photos shut/dogs", 1, "Permission denied"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "words"), WHERE)
+def test_where_it_runs(run, home, few, tmp_path, line, code, words):
+    assert run()[0] == 0
+    command = f"{sys.executable} {PROGRAM} run --photos {few} --home {home}"
+    path = os.pathsep.join([str(Path(dogtl.__file__).parents[1]), *sys.path])
+    shell = [*(OBEY if os.geteuid() == 0 else []), "sh", "-c"]
+    before = set(tmp_path.iterdir())
+    done = subprocess.run(
+        [*shell, line.replace("$RUN", command)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stderr.splitlines()
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+    assert words in (done.stdout if code == 0 else said[-1])
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "shut", tmp_path / "file"}
