@@ -32,8 +32,8 @@ MINUTE = 60_000
 TRACEBACK = "[data-mime-type$='jupyter.error']"
 RAN = """n => document.querySelector("[data-mime-type$='jupyter.error']") ||
     [...document.querySelectorAll('.jp-InputPrompt')]
-    .some(prompt => prompt.innerText == `[${n}]:`)
-"""
+    .some(prompt => prompt.textContent.trim() == `[${n}]:`)
+"""  # innerText would be empty for cells out of view
 IMAGES = """[...document.querySelectorAll('.jp-Notebook img')]
     .filter(image => image.complete && image.naturalWidth).length"""
 
@@ -120,6 +120,7 @@ def run_all(page, file: Path) -> nbformat.NotebookNode:
     page.click(".lm-Menu-item:has-text('Restart Kernel and Run All Cells')")
     page.click(".jp-Dialog .jp-mod-accept")
     page.wait_for_function("!document.querySelector('.jp-Dialog')")
+    page.wait_for_selector(".jp-InputPrompt:has-text('[*]:')")  # old ones are gone
     page.wait_for_function(RAN, arg=n_code, timeout=10 * MINUTE)
     save(page, file)
     return nbformat.read(file, as_version=4)
