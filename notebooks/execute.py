@@ -83,6 +83,7 @@ def execute(file: Path, figures: Path) -> nbformat.NotebookNode:
         kernel_name="python3",
         timeout=600,
         record_timing=False,
+        store_widget_state=False,  # a page has no kernel that could draw widgets
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(HERE)}},
@@ -218,6 +219,8 @@ def lab() -> None:
     """Open JupyterLab at the top of the project; what follows `lab` goes to it."""
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={HERE.parent}"]
     command += ["--ContentsManager.pre_save_hook=execute.keep_language"]
+    larger = {"websocket_max_message_size": 100_000_000}  # for photos over 10 MB
+    command += [f"--ServerApp.tornado_settings={larger}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command += ["--allow-root"]  # in a container
     command += sys.argv[2:]
