@@ -327,7 +327,7 @@ WHERE = [  # what a shell does with a finished home, and how that ends
     ("chmod -R a-w home; $RUN", 0, "accuracy"),
     ("chmod 500 home; $RUN --home home/new", 1, "home/new: Permission denied"),
     ("touch file; $RUN --home file", 1, "file/squares"),
-    ("$RUN --home ''", 1, "home"),
+    ("$RUN --home ''", 2, "--home"),
     ("$RUN --home '~nosuchuser/x'", 1, "nosuchuser"),
     ("mkdir shut; chmod 0 shut; $RUN --photos shut/dogs", 1, "no right"),
 ]
