@@ -191,7 +191,7 @@ def _make(job: tuple[Path, Path, int]) -> str:
         jpeg = square_jpeg(path, size)
     except (OSError, UnreadablePhoto) as error:
         return why(error)
-    store.atomic_write(file, jpeg)
+    store.atomic_write(file, jpeg, sync=False)  # an empty one is made again
     return ""
 
 

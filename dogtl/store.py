@@ -164,10 +164,14 @@ def load_arrays(path: Path) -> dict:
     try:
         if not path.is_file():  # a pipe would wait forever
             return {}
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            most, parts = os.stat(path).st_size, stored.zip.infolist()
-            fields = dict(stored) if sum(p.file_size for p in parts) < most else {}
-        if any(value.size > most for value in fields.values()):  # of no bytes each
+        data = path.read_bytes()
+        n_parts = int.from_bytes(data[-12:-10], "little")  # zipfile doesn't count them
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            sizes = [part.file_size for part in stored.zip.infolist()]
+            if len(sizes) != n_parts or sum(sizes) >= len(data):
+                return {}
+            fields = dict(stored)
+        if any(value.size > len(data) for value in fields.values()):  # of no bytes each
             return {}
     except Exception:  # NumPy and zipfile raise a dozen kinds on damaged files
         return {}
