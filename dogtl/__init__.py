@@ -28,6 +28,7 @@ from dogtl.evaluation import (
     wilson_interval,
 )
 from dogtl.exports import export, load_model
+from dogtl.frameworks import import_tensorflow
 from dogtl.linear import (
     LinearLayer,
     cross_entropy,
@@ -37,7 +38,7 @@ from dogtl.linear import (
     softmax,
     train,
 )
-from dogtl.modules import MODULES, Module, import_tensorflow, load_module
+from dogtl.modules import MODULES, Module, load_module
 from dogtl.photos import Photos, UnreadablePhoto, load_photos, read_photo
 from dogtl.prediction import predict
 from dogtl.squares import Squares, make_square, square

@@ -15,6 +15,10 @@ class DogtlError(Exception):
     """A problem that the user can solve; the message is one sentence that says how."""
 
 
+class NotSharedError(DogtlError):
+    """A worker of a cluster sees another folder than we do; the message is its path."""
+
+
 def choose(given: str | Path | None, variable: str, default: str) -> str:
     """Return what was chosen: the argument, else the variable, else the default.
 

@@ -111,16 +111,14 @@ def extract(
     known = _load_shards(sorted(folder.glob("*.npz")), module.n_features)
     bottlenecks, hashes = {}, {}
     for split, paths in squares.paths.items():
-        files = squares.files[split]
         with workers(client, home) as pool:
-            hashes[split] = pool.map(store.fingerprint_file, files)
-            rows = zip(hashes[split], files, paths, strict=True)  # equal squares once
-            todo = [*{row[0]: row for row in rows if row[0] not in known}.values()]
-            jobs = [todo[i : i + SHARD] for i in range(0, len(todo), SHARD)]
-            if jobs:
-                imap = partial(pool.imap, chunksize=1, module=module) if client else map
-                shards = imap(partial(_compute_shard, module, folder), jobs)
-                made = progress(shards, len(jobs), f"{split} bottlenecks")
+            hashes[split] = pool.map(store.fingerprint_file, squares.files[split])
+            rows = zip(hashes[split], squares.files[split], paths, strict=True)
+            missing = {row[0]: row for row in rows if row[0] not in known}
+            if missing:
+                shards = _compute(list(missing.values()), module, folder, client, pool)
+                n_shards = -(-len(missing) // SHARD)
+                made = progress(shards, n_shards, f"{split} bottlenecks")
                 known |= _load_shards(made, module.n_features)
             else:
                 log.info("%s bottlenecks: nothing to do", split)
@@ -262,6 +260,17 @@ def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarra
         if (features.shape, features.dtype) == (shape, np.float32):
             known.update(zip(hashes, features, strict=True))
     return known
+
+
+def _compute(
+    squares: list[tuple], module: Module, folder: Path, client, pool
+) -> Iterator[Path]:
+    """Yield the files of the squares' bottlenecks, as soon as each is stored."""
+    shards = [squares[i : i + SHARD] for i in range(0, len(squares), SHARD)]
+    compute = partial(_compute_shard, module, folder)
+    if client is None:  # one after another: the module keeps all cores busy itself
+        return map(compute, shards)
+    return pool.imap(compute, shards, chunksize=1, module=module)
 
 
 def _compute_shard(module: Module, folder: Path, squares: list[tuple]) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from dogtl import bottlenecks, linear, report, store
 from dogtl.base import slug
 from dogtl.photos import Photos
-from dogtl.squares import _square_file
+from dogtl.squares import square_file
 
 SHORT, HASH = "[0-9a-f]" * 8, "[0-9a-f]" * 20  # in the names that dogtl gives
 
@@ -47,7 +47,7 @@ def unneeded(photos: Photos, home: Path) -> list[Path]:
     found += [shard for shard in shards if shard.parent.name not in folders]
     stored = home.glob(f"linear/{HASH}.npz")
     found += [layer for layer in stored if layer.read_bytes() not in copies]
-    for name, suffix in product(report.FIGURES, ("csv", "png", "pdf", "svg")):
+    for name, suffix in product(report.DRAWN, ("csv", "png", "pdf", "svg")):
         some = home.glob(f"figures/*-{SHORT}/{name}.{suffix}")
         found += [figure for figure in some if figure.parent not in drawn]
     root = home.resolve()
@@ -61,5 +61,5 @@ def _squares_of(photos: Photos, modules: set[str], home: Path) -> set[Path]:
         folders = [home / "squares" / size / slug(breed) for breed in photos.breeds]
         for split, paths in photos.paths.items():
             for path, label in zip(paths, photos.labels[split], strict=True):
-                squares.add(_square_file(path, folders[label], home))
+                squares.add(square_file(path, folders[label], home))
     return squares

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dogtl
 from dogtl import cleanup, cluster, exports, linear, prediction, report, store, terminal
-from dogtl.base import DogtlError, choose, is_word, log, plural, slug, why
+from dogtl.base import DogtlError, log, plural, why
 
 COMMANDS = {
     "fetch": "Get photos and module in advance, for machines without network.",
@@ -221,8 +221,8 @@ def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]
     rows = csv.writer(text)
     rows.writerow(["photo", *names, "error"])
     for result in results:
-        best = result.get("predictions", [dict.fromkeys("bp", "")] * top)
-        cells = [cell for one in best for cell in one.values()]
+        best = result.get("predictions", [])
+        cells = [cell for one in best for cell in one.values()] or [""] * len(names)
         rows.writerow([result["photo"], *cells, result.get("error", "")])
         yield result
     data = text.getvalue().encode("utf-8", "surrogateescape")
@@ -245,19 +245,7 @@ def _read_layer(options: argparse.Namespace) -> dogtl.LinearLayer:
     return layer
 
 
-def choice_name(photos=None, module=None, size=None) -> str:
-    """Return what names the files of a choice; two choices never share one."""
-    photos = choose(photos, "DOGTL_PHOTOS", "kennel")
-    module = choose(module, "DOGTL_MODULE", "toy")
-    size = size or os.environ.get("DOGTL_SIZE")
-    parts = [
-        choice if is_word(choice) else f"{slug(choice)}-{store.fingerprint(choice)[:8]}"
-        for choice in (photos, module)
-    ]
-    return "-".join([*parts, f"size-{size}"] if size else parts)
-
-
 def _layer_file(options: argparse.Namespace) -> Path:
     """Return where the layer lies that predict reads."""
-    name = choice_name(options.photos, options.module, options.size)
+    name = store.choice_name(options.photos, options.module, options.size)
     return options.home / "layers" / f"{name}.npz"

@@ -11,7 +11,6 @@ be merged, and Dask lets another worker do again what a lost one did.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dogtl import bottlenecks, modules, squares
-from dogtl.base import DogtlError, log
+from dogtl.base import DogtlError, NotSharedError, log
 from dogtl.modules import Module
 
 if TYPE_CHECKING:
@@ -157,11 +156,11 @@ def _work(
         if module:
             _meet(module)
         return [function(job) for job in jobs]
+    except NotSharedError as error:
+        folder = error
     except FileNotFoundError as error:
         folder = Path(error.filename).parent
-        raise DogtlError(
-            f"{me} can't see {folder} as you do: all workers must share it"
-        ) from error
+    raise DogtlError(f"{me} can't see {folder} as you do: all workers must share it")
 
 
 def _meet(module: Module) -> None:
@@ -169,7 +168,7 @@ def _meet(module: Module) -> None:
     with MEETING:
         if module.fingerprint in met:
             return
-        if not module.fingerprint.startswith(modules.fingerprint_folder(module.folder)):
-            raise FileNotFoundError(errno.ENOENT, "another", str(module.folder / "*"))
+        if modules.fingerprint_folder(module.folder) != module.content:
+            raise NotSharedError(module.folder)
         module(np.zeros([1, module.size, module.size, 3], np.float32))
         met.add(module.fingerprint)

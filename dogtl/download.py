@@ -1,7 +1,7 @@
 """Fetch an archive and unpack it into a folder: whole or not at all.
 
-With the standard library: pooch, the library that fits best, starts a download that
-was cut off from the beginning again, and a gigabyte is too long for that.
+With the standard library: pooch, the library that fits best, can't resume a download,
+and a gigabyte takes too long to begin again.
 """
 
 import os

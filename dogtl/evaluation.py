@@ -243,8 +243,8 @@ def confused_pairs(evaluation: Evaluation, top: int = 10) -> dict[str, list]:
     Returns
     -------
     dict of str to list
-        ``breed``, ``prediction`` and ``photos``; ``left_out`` is, in each row, how many
-        pairs of breeds are mistaken as often as the last one or less, and aren't here.
+        ``breed``, ``prediction`` and ``photos``; ``left_out``, the same in each row, is
+        the number of pairs that `top` cut off.
 
     Examples
     --------

@@ -119,6 +119,10 @@ def export(
         if folder.exists():
             folder.replace(old)
         part.replace(folder)
+    except BaseException:  # Control-C too: what was there stays
+        if old.exists() and not folder.exists():
+            old.replace(folder)
+        raise
     finally:  # what a killed export left is swept, too
         for rest in folder.parent.glob(f".{glob.escape(folder.name)}.????????.part"):
             shutil.rmtree(rest, ignore_errors=True)
@@ -167,8 +171,9 @@ def load_model(folder: str | Path) -> Model:
 def check_folder(folder: str | Path) -> Path:
     """Return a folder's absolute path, if an export may be written there."""
     folder = Path(os.path.realpath(os.path.expanduser(folder)))
-    names = set(os.listdir(folder)) if folder.is_dir() else {"a file"}
-    if folder.exists() and names and not (names <= FILES and _read_facts(folder)):
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
+    is_export = names <= FILES and _read_facts(folder)
+    if folder.is_file() or (names and not is_export):
         raise DogtlError(
             f"{folder} exists and isn't just an export: give another folder"
         )
@@ -223,9 +228,9 @@ def _source(name: str) -> tuple[str, str]:
 
 def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool):
     """Write module and layer as a SavedModel, and as TFLite if asked for."""
-    tf, content = import_tensorflow(), module.fingerprint.partition("-")[0]
+    tf = import_tensorflow()
     model = tf.Module()
-    model.network = load_network(module.folder, content)
+    model.network = load_network(module.folder, module.content)
     model.kernel, model.bias = tf.Variable(layer.kernel), tf.Variable(layer.bias)
     shape = [None, module.size, module.size, 3]
     takes = [tf.TensorSpec(shape, tf.float32, "squares")]
@@ -247,9 +252,9 @@ def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool
                 converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
                 (folder / "model.tflite").write_bytes(converter.convert())
     except Exception as error:  # TensorFlow raises a dozen kinds
+        advice = "choose another module" + (", or leave out --tflite" if tflite else "")
         raise DogtlError(
-            f"{module.name} can't be exported ({why(error)}): choose another module"
-            f"{', or leave out --tflite' * tflite}"
+            f"{module.name} can't be exported ({why(error)}): {advice}"
         ) from error
 
 
@@ -261,7 +266,7 @@ def _card(facts: dict, tflite: bool) -> str:
         accuracy = f"{100 * facts['accuracy']:.1f} %, 95 % interval [{low}, {high}]"
         accuracy += f", on {facts['n_photos']} held-out test photos"
     text, phone = CARD.read_text("utf-8").split("<!-- tflite -->\n")
-    return Template(text + phone * tflite).substitute(
+    return Template(text + phone if tflite else text).substitute(
         facts["module"],
         size=facts["size"],
         n=len(facts["labels"]),

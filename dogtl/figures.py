@@ -135,9 +135,11 @@ def redraw(file: str | Path, folder: Path | None = None) -> Figure:
         If the file isn't the table of a figure; galleries are drawn from images.
     """
     file = Path(file)
-    if file.stem not in FIGURES:
-        known = ", ".join(FIGURES)
-        raise DogtlError(f"{file} isn't named for a figure, as one of these: {known}")
+    known = [name for name in FIGURES if name != "gallery"]  # which needs images
+    if file.stem not in known:
+        raise DogtlError(
+            f"{file} isn't named for a figure, as one of these: {', '.join(known)}"
+        )
     try:
         return publish(FIGURES[file.stem], read_table(file), folder or file.parent)
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -164,7 +166,8 @@ def alt_text(name: str, table: dict, caption: str = "") -> str:
     caption = caption or first[0].upper() + first[1:]
     pick, columns = FIGURES[name].tells
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values())]  # noqa: B905
-    rows = [row for row in rows if row.get("breed", "") != row.get("prediction")]
+    if "prediction" in table:  # correct ones aren't worth telling
+        rows = [row for row in rows if row["breed"] != row["prediction"]]
     if not rows or not columns:
         return caption
     row = pick(rows, key=lambda row: row[columns[0]])

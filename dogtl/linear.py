@@ -14,7 +14,7 @@ L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # from too weak to too stro
 TIE = 1.01  # losses this near to the lowest are as good
 PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
-TINY = 1e-33  # what varies less is taken as constant; its weights would overflow
+TINY = 1e-33  # features that all vary less count as constant: weights would overflow
 FLOOR = 0.1  # of the mean variance: or features that hardly vary would be blown up
 HISTORY = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
 CODE = store.code_version(__file__, "scipy", "numpy")
@@ -55,7 +55,7 @@ class LinearLayer:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the validation loss stopped falling before the limit of epochs."""
+        """Whether training ended before the limit of epochs, with no more to gain."""
         return len(self.history["valid_loss"]) < MAX_EPOCHS
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -289,6 +289,7 @@ def fit(
         return loss, gradient.ravel().astype(np.float64)
 
     def after_epoch(flat: np.ndarray) -> None:
+        """SciPy calls it with the weights that `objective` was called with last."""
         weights = flat.reshape(shape).astype(np.float32)
         logits["valid"] = unseen @ weights[:-1] + weights[-1]
         for split, labels in (("train", train.labels), ("valid", valid.labels)):
@@ -296,7 +297,7 @@ def fit(
             history[f"{split}_loss"].append(cross_entropy(logits[split], labels))
             history[f"{split}_accuracy"].append(correct.mean())
         losses = history["valid_loss"]
-        if losses[-1] == min(losses):
+        if losses[-1] < min(losses[:-1], default=np.inf):
             kernel = weights[:-1] / spread[:, None]  # for features as they are
             best[:] = kernel, weights[-1] - mean @ kernel
         elif len(losses) > np.argmin(losses) + patience:

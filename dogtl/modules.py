@@ -25,8 +25,8 @@ from dogtl.frameworks import import_tensorflow, plain_keras, quietly
 MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
 CODE = store.code_version(__file__, "tensorflow")
 
-# tfhub.dev's addresses lead to Kaggle's, which stand here where they were found in
-# projects that load them, else TF Hub's. Sizes are those of the modules' own pages.
+# TF Hub's addresses redirect to Kaggle today. Where a public project loads a module
+# from Kaggle, its address there is given. Sizes are those of the modules' own pages.
 HUB = "https://tfhub.dev/google/imagenet/"
 KAGGLE = "https://www.kaggle.com/models/google/"
 MODULES = {  # by name: the folder or address, and the size that it was trained on
@@ -99,7 +99,7 @@ class Module:
         DogtlError
             If the network fails, or gives something else than one row a square.
         """
-        network = load_network(self.folder, self.fingerprint.partition("-")[0])
+        network = load_network(self.folder, self.content)
         images = np.asarray(images, dtype=np.float32)
         return _call(network, images, self.name, self.n_features)
 
@@ -107,6 +107,11 @@ class Module:
         text = f"{self.label}: {self.size} x {self.size} pixels to {self.n_features}"
         text += f" features, {self.n_parameters:,} parameters"
         return f"{text}, {self.multiply_adds:,} multiply-adds"
+
+    @property
+    def content(self) -> str:
+        """The fingerprint's first part, the hash of the files."""
+        return self.fingerprint.partition("-")[0]
 
     @property
     def label(self) -> str:
@@ -169,7 +174,7 @@ def load_module(
 @functools.lru_cache(maxsize=1)
 @quietly()
 def load_network(folder: Path, content: str) -> Callable:
-    """Load a module's network; the last one stays loaded."""
+    """Load a module's network; the last one stays loaded, until its content changes."""
     with plain_keras():  # which TF Hub imports
         import tensorflow_hub as hub
     try:

@@ -37,7 +37,7 @@ LAYOUTS = (
     " (what's missing is cut from it) or as breed / file, or list them in a CSV file"
     " with the columns path, breed and, if you like, split"
 )
-STRAY = "it's no breed's folder with photos, and no photo in one"
+STRAY = "it's neither a breed's folder with photos, nor a photo in one"
 DOGS = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
 # Without a list Pillow would hand EPS files to Ghostscript, a program.
 FORMATS = "JPEG PNG WEBP AVIF GIF TIFF BMP PPM JPEG2000 TGA"
@@ -78,10 +78,12 @@ class Photos:
     skipped: dict[str, dict[Path, str]]
 
     def __repr__(self) -> str:
+        return self._describe(plural(len(self.paths["test"]), "photo"))
+
+    def _describe(self, what: str) -> str:
         counts = ", ".join(f"{len(self.paths[split])} {split}" for split in self.paths)
         n_skipped = sum(map(len, self.skipped.values()))
-        photos = plural(len(self.paths["test"]), "photo")
-        return f"{counts} {photos}, {len(self.breeds)} breeds, {n_skipped} skipped"
+        return f"{counts} {what}, {len(self.breeds)} breeds, {n_skipped} skipped"
 
 
 def load_photos(photos: str | Path | None = None, home: Path | None = None) -> Photos:
@@ -89,10 +91,10 @@ def load_photos(photos: str | Path | None = None, home: Path | None = None) -> P
 
     The kennel is drawn at first use, the dogs are fetched. A folder holds train, valid
     and test, each with a folder of photos for each breed. If valid or test is missing,
-    or all three are, it's cut within each breed: 70 % of the photos stay in train, 15 %
-    go to each other split, in the order of their content's hashes. Equal photos stay
-    together. Or give a CSV file with the columns path (from the CSV's folder), breed
-    and, if you like, split. Photos are opened only to cut them, and once.
+    or all three are, it's cut within each breed, in the order of the photos' hashes:
+    the splits' sizes are as 70 to 15 to 15. Equal photos stay together. Or give a CSV
+    file with the columns path (from the CSV's folder), breed and, if you like, split.
+    Photos are opened only to cut them, and once.
 
     Parameters
     ----------
@@ -201,11 +203,9 @@ def check_complete(photos: Photos) -> None:
     for split, labels in photos.labels.items():
         counts = np.bincount(labels, minlength=len(photos.breeds))
         if not (counts.all() if split == "train" else counts.any()):
-            breed = photos.breeds[counts.argmin()]
-            raise DogtlError(
-                f"{photos.folder} has no usable {split} photo of {breed}: add some;"
-                f" {LAYOUTS}"
-            )
+            of = f" of {photos.breeds[counts.argmin()]}" if split == "train" else ""
+            problem = f"{photos.folder} has no usable {split} photo{of}"
+            raise DogtlError(f"{problem}: add some; {LAYOUTS}")
 
 
 def _open_photo(photo: str | Path | Image) -> Image:
@@ -214,7 +214,7 @@ def _open_photo(photo: str | Path | Image) -> Image:
     if isinstance(photo, Image.Image):
         return photo.copy()
     if os.access(photo, os.R_OK) and not os.path.isfile(photo):  # a pipe would hang
-        raise OSError(errno.EINVAL, "it isn't a file, nor a folder with photos")
+        raise OSError(errno.EINVAL, "it's neither a file nor a folder with photos")
     if os.path.getsize(photo) > MAX_BYTES:
         raise UnreadablePhoto(f"the file has over {MAX_BYTES // 10**6} MB")
     return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS.split())

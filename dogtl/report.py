@@ -11,8 +11,8 @@ from dogtl.linear import LinearLayer
 from dogtl.modules import Module
 from dogtl.squares import Squares
 
-FIGURES = ("training_curves", "per_breed", "confused_pairs", "confusion")
-FIGURES += ("most_confident_errors",)
+DRAWN = ("training_curves", "per_breed", "confused_pairs", "confusion")
+DRAWN += ("most_confident_errors",)
 MAX_CONFUSION_BREEDS = 20  # breeds; a larger matrix can't be read on a page
 STYLE = Path(__file__).with_name("figures.mplstyle")
 CODE = store.code_version(str(STYLE.with_suffix(".py")), str(STYLE), "matplotlib")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import log, progress, slug, why
+from dogtl.base import NotSharedError, log, plural, progress, slug, why
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
@@ -43,8 +41,8 @@ class Squares(Photos):
     files: dict[str, list[Path]]
 
     def __repr__(self) -> str:
-        what = rf"square\1 of {self.size} x {self.size} pixels"
-        return re.sub("photo(s?)", what, super().__repr__())
+        squares = plural(len(self.paths["test"]), "square")
+        return self._describe(f"{squares} of {self.size} x {self.size} pixels")
 
 
 def make_square(photo: Image, size: int) -> Image:
@@ -132,7 +130,7 @@ def square(
     folders = [home / "squares" / str(size) / slug(b) for b in photos.breeds]
     for split, paths in photos.paths.items():
         rows = zip(paths, photos.labels[split], strict=True)
-        files = {p: _square_file(p, folders[label], home) for p, label in rows}
+        files = {p: square_file(p, folders[label], home) for p, label in rows}
         reasons = _make_missing(files, size, split, home, client)
         made = [path not in reasons for path in paths]
         squares.paths[split] = [path for path in paths if path not in reasons]
@@ -145,7 +143,7 @@ def square(
     return squares
 
 
-def _square_file(path: Path, folder: Path, home: Path) -> Path:
+def square_file(path: Path, folder: Path, home: Path) -> Path:
     """Return where a photo's square lies.
 
     The hash in its name is of the photo's path, size and time.
@@ -198,6 +196,6 @@ def _make(job: tuple[Path, Path, int]) -> str:
 def _make_same(home: Path, job: tuple[Path, Path, int]) -> str:
     """Make one square on another machine, if the photo is the same there."""
     path, file, _ = job
-    if _square_file(path, file.parent, home) != file:
-        raise FileNotFoundError(errno.ENOENT, "another photo", str(path))
+    if square_file(path, file.parent, home) != file:
+        raise NotSharedError(path.parent)
     return _make(job)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dogtl.base import DogtlError, log
+from dogtl.base import DogtlError, choose, is_word, log, slug
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -39,6 +39,22 @@ def find_home(home: str | Path | None = None) -> Path:
         return CHECKOUT / "data"
     log.info("results go to %s; --home or DOGTL_HOME moves them", Path.cwd() / "data")
     return Path.cwd() / "data"
+
+
+def choice_name(
+    photos: str | Path | None = None,
+    module: str | Path | None = None,
+    size: int | None = None,
+) -> str:
+    """Return what names the files of a choice; two choices never share one."""
+    photos = choose(photos, "DOGTL_PHOTOS", "kennel")
+    module = choose(module, "DOGTL_MODULE", "toy")
+    size = size or os.environ.get("DOGTL_SIZE")
+    parts = [
+        choice if is_word(choice) else f"{slug(choice)}-{fingerprint(choice)[:8]}"
+        for choice in (photos, module)
+    ]
+    return "-".join([*parts, f"size-{size}"] if size else parts)
 
 
 def fingerprint(*parts: object) -> str:

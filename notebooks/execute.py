@@ -27,8 +27,7 @@ from nbclient.exceptions import CellExecutionError
 
 import dogtl
 from dogtl.base import choose
-from dogtl.cli import choice_name
-from dogtl.store import find_home
+from dogtl.store import choice_name, find_home
 
 HERE = Path(__file__).resolve().parent
 FIGURES = HERE.parent / "figures"
