@@ -4,11 +4,10 @@ import os
 import re
 import shutil
 from dataclasses import replace
-from inspect import getsource
 
 import numpy as np
 import pytest
-from conftest import Means, die_at, draw, export, files_of, python, times_of
+from conftest import Means, export, files_of
 from PIL import Image
 
 import dogtl
@@ -67,15 +66,13 @@ def test_skipped_photos_are_named(mine):
     assert made["test"].features.shape == (15, 48)
 
 
-def test_a_module_for_any_size(many, colours):
-    module = dogtl.load_module(colours, 24)
-    squares = dogtl.square(dogtl.load_photos(many), 24)
-    made = dogtl.extract(squares, module)
+def test_a_module_for_any_size(seven):
+    made = seven.bottlenecks
     assert [split.features.shape for split in made.values()] == [(21, 6)] * 3
     assert made["valid"].paths[0].parts[-3] == "validation"
-    means = [dogtl.read_square(file).mean((0, 1)) for file in squares.files["test"]]
-    seen = made["test"].features[:, :3]
-    np.testing.assert_allclose(seen, np.array(means) / 255, atol=1e-5)
+    squares = map(dogtl.read_square, seven.squares.files["test"])
+    means = [square.mean((0, 1)) / 255 for square in squares]
+    np.testing.assert_allclose(made["test"].features[:, :3], means, atol=1e-5)
 
 
 def test_squares_of_another_size_give_one_sentence(done, home):
@@ -191,32 +188,19 @@ def test_objects_are_described_in_a_few_lines_and_compared_by_identity(done):
 # --- computed once -------------------------------------------------------------------
 
 
-def test_nothing_to_do_runs_no_module(done, seen, caplog):
-    caplog.set_level("INFO")
-    before = times_of(done.home)
-    again = dogtl.extract(done.squares, done.module, done.home)
-    assert same(again, done.bottlenecks) and seen == []
-    for split in ("train", "valid", "test"):
-        assert f"{split} bottlenecks: nothing to do" in caplog.text
-    assert times_of(done.home) == before
-
-
-DAMAGED = [{"features": np.zeros((24, 47), np.float32)}, {"features": "x"}]
-DAMAGED += [{"features": np.zeros((24, 48))}, {"hashes": 3}, {"hashes": ["x"]}]
+NO_SHARDS = [{"features": np.zeros((24, 47), np.float32)}, {"features": "x"}]
+NO_SHARDS += [{"features": np.zeros((24, 48))}, {"features": np.zeros(24, np.float32)}]
+NO_SHARDS += [{"hashes": 3}, {"hashes": ["x"]}, {"hashes": np.arange(24)}]
 
 
 def test_a_damaged_shard_is_made_again(photos, home, seen):
     first, good = extract(photos, Means()), files_of(home)
-    for change in [*DAMAGED, {"hashes": np.arange(24)}, "hashes", "features"]:
+    fields = {file: dogtl.store.load_arrays(file) for file in home.rglob("*.npz")}
+    (train,) = (file for file, shard in fields.items() if len(shard["hashes"]) == 24)
+    for change in NO_SHARDS:
         seen.clear()
-        for shard in home.glob("bottlenecks/*/*.npz"):
-            fields = dogtl.store.load_arrays(shard)
-            if isinstance(change, str):
-                del fields[change]
-            elif len(fields["hashes"]) == 24:
-                fields |= change
-            dogtl.store.save_arrays(shard, fields)
-        assert same(extract(photos, Means()), first) and len(seen) in (24, 51)
+        dogtl.store.save_arrays(train, fields[train] | change)
+        assert same(extract(photos, Means()), first) and len(seen) == 24
         assert files_of(home) == good
 
 
@@ -247,34 +231,22 @@ def test_another_module_or_size_extracts_again_and_a_touched_one_doesnt(
     assert len(seen) == 204
 
 
-PROCESS = f"""
-import sys
-from pathlib import Path
+def test_stopped_halfway_it_continues(photos, home, seen, monkeypatch):
+    monkeypatch.setattr(dogtl.bottlenecks, "SHARD", 10)
 
-import dogtl
+    class Stopped(Means):
+        def __call__(self, images):
+            if len(seen) > 10:
+                raise KeyboardInterrupt
+            return super().__call__(images)
 
-{getsource(Means)}
-{getsource(die_at)}
-die_at(2)
-dogtl.extract(dogtl.square(dogtl.load_photos(sys.argv[1]), 8), Means(8))
-"""
-
-
-def test_killed_at_the_worst_moment_it_continues(tmp_path, home, seen):
-    crowd, rng = tmp_path / "crowd", np.random.default_rng(0)
-    for split, number in {"train": 600, "valid": 3, "test": 3}.items():
-        for i in range(number):
-            path = crowd / split / f"breed_{i % 2}" / f"{i:03}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw(i % 2, (8, 8), rng).save(path)
-    squares = dogtl.square(dogtl.load_photos(crowd), 8)
-    process = python(PROCESS, crowd)  # 512 are computed by then
-    _, errors = process.communicate()
-    assert process.returncode == -9, errors
-    stored = files_of(home / "bottlenecks")
-    assert sorted(name.endswith(".npz") for name in stored) == [False, True]
-    made = dogtl.extract(squares, Means(8))
-    assert len(seen) == 606 - 256
-    undisturbed = extract(crowd, Means(8), home.with_name("undisturbed"))
-    assert same(made, undisturbed)
-    assert files_of(home) == files_of(home.with_name("undisturbed"))
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, Stopped())
+    (shard,) = home.rglob("*.npz")
+    assert len(dogtl.store.load_arrays(shard)["hashes"]) == 10
+    seen.clear()
+    made = extract(photos, Means())
+    assert len(seen) == 51 - 10
+    undisturbed = home.with_name("undisturbed")
+    assert same(made, extract(photos, Means(), undisturbed))
+    assert files_of(home) == files_of(undisturbed)

@@ -1,22 +1,16 @@
-"""How good the layer is, in numbers that can be checked by hand, and predictions."""
+"""How good the layer is, in numbers that can be checked by hand."""
 
 import json
-import math
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Means, all_steps
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 import dogtl
 from dogtl import wilson_interval
-
-few = settings(max_examples=100, deadline=None)
 
 # --- the interval and the test -----------------------------------------------------
 
@@ -32,26 +26,13 @@ few = settings(max_examples=100, deadline=None)
 )
 def test_wilson_as_published(correct, n, low, high):
     assert wilson_interval(correct, n) == pytest.approx((low, high), abs=5.1e-5)
-
-
-@given(st.integers(1, 5000), st.floats(0, 1))
-@few
-def test_wilson_solves_the_score_equation(n, share):
-    correct, z = round(n * share), 1.959963984540054
-    p = correct / n
-    roots = np.roots([1 + z * z / n, -(2 * p + z * z / n), p * p]).real
-    low, high = wilson_interval(correct, n)
-    assert (low, high) == pytest.approx(sorted(roots), abs=1e-6)
-    assert 0 <= low <= p + 1e-12 and p - 1e-12 <= high <= 1
     mirrored = wilson_interval(n - correct, n)
-    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5.1e-5)
 
 
-def results(both: int, only_one: int, only_other: int, neither: int = 0) -> tuple:
-    """Which photos two layers got correct, given how many of each kind there are."""
-    kinds = [(True, True), (True, False), (False, True), (False, False)]
-    rows = np.repeat(kinds, [both, only_one, only_other, neither], axis=0)
-    return rows[:, 0], rows[:, 1]
+def test_wilson_stays_within_0_and_1():
+    for n in range(1, 1000):
+        assert wilson_interval(0, n)[0] >= 0 and wilson_interval(n, n)[1] <= 1
 
 
 @pytest.mark.parametrize(
@@ -65,20 +46,14 @@ def results(both: int, only_one: int, only_other: int, neither: int = 0) -> tupl
         (10, 25, 0.0167),  # scipy.stats.binomtest(10, 35).pvalue
     ],
 )
-@pytest.mark.parametrize("ties", [(0, 0), (50, 7)])
-def test_mcnemar_by_hand(only_one, only_other, p, ties):
+@pytest.mark.parametrize(("both", "neither"), [(0, 0), (50, 7)])
+def test_mcnemar_by_hand(only_one, only_other, p, both, neither):
     """Ties don't count, and it doesn't matter which layer comes first."""
-    pair = results(ties[0], only_one, only_other, ties[1])
+    kinds = [(True, True), (True, False), (False, True), (False, False)]
+    rows = np.repeat(kinds, [both, only_one, only_other, neither], axis=0)
+    pair = rows[:, 0], rows[:, 1]
     found = dogtl.mcnemar_test(*pair)
     assert found == pytest.approx(p, abs=1e-4) == dogtl.mcnemar_test(*pair[::-1])
-
-
-@given(st.integers(0, 40), st.integers(0, 40))
-@few
-def test_mcnemar_counts_the_ways_of_fair_coins(one, other):
-    tail = sum(math.comb(one + other, k) for k in range(min(one, other) + 1))
-    expected = min(1, 2 * tail * 0.5 ** (one + other))
-    assert dogtl.mcnemar_test(*results(0, one, other)) == pytest.approx(expected)
 
 
 # --- an evaluation made up ---------------------------------------------------------
@@ -123,27 +98,6 @@ def test_top5():
     assert seven.top5 == pytest.approx(5 / 7) and seven.accuracy == pytest.approx(1 / 7)
 
 
-@given(st.integers(2, 9), st.integers(1, 40), st.integers(0, 2**32 - 1))
-@few
-def test_the_laws_of_the_tables(breeds, n, seed):
-    rng = np.random.default_rng(seed)
-    labels, predictions = rng.integers(0, breeds, (2, n))
-    some = made_up(labels, predictions, breeds, rng.uniform(0.95, 1, n))
-    confusion = some.confusion
-    assert (confusion.sum(axis=1) == np.bincount(labels, minlength=breeds)).all()
-    assert (confusion.sum(axis=0) == np.bincount(predictions, minlength=breeds)).all()
-    assert np.trace(confusion) == some.correct.sum() == round(some.accuracy * n)
-    table = dogtl.per_breed(some)
-    assert sum(table["photos"]) == n and sum(table["correct"]) == some.correct.sum()
-    assert table["breed"] == [some.breeds[label] for label in sorted(set(labels))]
-    pairs = dogtl.confused_pairs(some, top=10**6)
-    assert sum(pairs["photos"]) == n - some.correct.sum()
-    assert pairs["photos"] == sorted(pairs["photos"], reverse=True)
-    wrong = dogtl.most_confident_errors(some, top=10**6)
-    assert sorted(wrong["row"]) == np.flatnonzero(labels != predictions).tolist()
-    assert wrong["confidence"] == sorted(wrong["confidence"], reverse=True)
-
-
 def test_confusion_has_breeds_in_rows_and_predictions_in_columns():
     assert SOME.confusion.tolist() == [
         [1, 2, 1, 0, 0],
@@ -169,21 +123,22 @@ def test_per_breed_leaves_out_breeds_without_a_photo():
 
 
 def test_the_most_frequent_mistakes():
-    pairs = dogtl.confused_pairs(SOME, top=3)
-    assert pairs["photos"] == [2, 1, 1]
-    assert (pairs["breed"][0], pairs["prediction"][0]) == ("000.Breed_0", "001.Breed_1")
-    assert pairs["left_out"] == [1, 1, 1]
-    every = dogtl.confused_pairs(SOME)
-    assert len(every["photos"]) == 4 and every["left_out"] == [0] * 4
+    pairs = dogtl.confused_pairs(SOME)
+    assert pairs["breed"] == [f"00{i}.Breed_{i}" for i in (0, 0, 2, 2)]
+    assert pairs["prediction"] == [f"00{i}.Breed_{i}" for i in (1, 2, 0, 3)]
+    assert pairs["photos"] == [2, 1, 1, 1] and pairs["left_out"] == [0] * 4
+    some = dogtl.confused_pairs(SOME, top=3)
+    assert some["photos"] == [2, 1, 1] and some["left_out"] == [1, 1, 1]
 
 
 def test_the_most_confident_errors():
-    table = dogtl.most_confident_errors(SOME, top=3)
-    assert table["row"] == [6, 1, 7]
-    assert table["photo"] == [SOME.paths[row] for row in (6, 1, 7)]
-    assert table["breed"] == [f"00{i}.Breed_{i}" for i in (2, 0, 2)]
-    assert table["prediction"] == [f"00{i}.Breed_{i}" for i in (0, 1, 3)]
-    assert table["confidence"] == pytest.approx([0.95, 0.9, 0.9])
+    table, rows = dogtl.most_confident_errors(SOME), [6, 1, 7, 2, 0]
+    assert table["row"] == rows
+    assert table["photo"] == [SOME.paths[row] for row in rows]
+    assert table["breed"] == [f"00{i}.Breed_{i}" for i in (2, 0, 2, 0, 0)]
+    assert table["prediction"] == [f"00{i}.Breed_{i}" for i in (0, 1, 3, 2, 1)]
+    assert table["confidence"] == pytest.approx([0.95, 0.9, 0.9, 0.7, 0.6])
+    assert dogtl.most_confident_errors(SOME, top=3)["row"] == rows[:3]
 
 
 def test_tables_hold_plain_values_that_json_takes():
@@ -194,12 +149,6 @@ def test_tables_hold_plain_values_that_json_takes():
 
 
 # --- of a finished home ------------------------------------------------------------
-
-
-def test_the_shared_photos_are_told_apart(done):
-    evaluation = done.evaluation
-    assert evaluation.accuracy >= 0.8 and len(evaluation.labels) == 15
-    np.testing.assert_allclose(evaluation.probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_breeds_without_test_photos(mine, grid):
@@ -230,52 +179,3 @@ def test_one_photo_of_each_breed(tmp_path, monkeypatch, breeds):
     assert layer.kernel.shape == (48, breeds)
     np.testing.assert_allclose(evaluation.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert dogtl.per_breed(evaluation)["breed"] == names[:2]
-
-
-# --- predict -----------------------------------------------------------------------
-
-
-def test_predict_agrees_with_evaluate(done):
-    evaluation = done.evaluation
-    results = dogtl.predict(done.layer, done.module, evaluation.paths, top=3)
-    for row, path, result in zip(
-        evaluation.probabilities, evaluation.paths, results, strict=True
-    ):
-        assert result["photo"] == str(path)
-        found = {one["breed"]: one["probability"] for one in result["predictions"]}
-        assert [found[b] for b in evaluation.breeds] == pytest.approx(row, abs=1e-6)
-
-
-def test_predictions_come_most_probable_first(seven, many):
-    path = many / "test" / "003.Breed_3" / "dog_00.jpg"
-    (result,) = dogtl.predict(seven.layer, seven.module, [path])
-    values = [one["probability"] for one in result["predictions"]]
-    assert len(values) == 5 and values == sorted(values, reverse=True)
-    (all_of_them,) = dogtl.predict(seven.layer, seven.module, [path], top=100)
-    assert len(all_of_them["predictions"]) == 7
-    assert result["predictions"][0]["breed"] in seven.layer.breeds
-
-
-def test_bad_photos_among_good_ones(done, tmp_path):
-    good = done.evaluation.paths[0]
-    (tmp_path / "bad.jpg").write_bytes(b"no image")
-    os.mkfifo("pipe")
-    Image.new("CMYK", (80, 20)).save(tmp_path / "ink.jpg")
-    Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
-    asked = ["bad.jpg", good, "missing.jpg", "pipe", "ink.jpg", str(good), "dot.png"]
-    results = dogtl.predict(done.layer, done.module, asked)
-    assert [result["photo"] for result in results] == list(map(str, asked))
-    wrong = [True, False, True, True, False, False, False]
-    assert ["error" in result for result in results] == wrong
-    assert all(("predictions" in r) != ("error" in r) for r in results)
-    assert all(r["error"] and "\n" not in r["error"] for r in results if "error" in r)
-    assert results[1]["predictions"] == results[5]["predictions"]
-    assert dogtl.predict(done.layer, done.module, []) == []
-
-
-def test_another_module_is_refused(done, seven):
-    with pytest.raises(dogtl.DogtlError, match="grid.*colours.*train again"):
-        dogtl.predict(done.layer, seven.module, done.evaluation.paths)
-    another_size = dogtl.load_module(seven.module.folder, 20, seven.home)
-    with pytest.raises(dogtl.DogtlError, match="train again"):
-        dogtl.predict(seven.layer, another_size, seven.evaluation.paths)

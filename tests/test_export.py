@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,33 +144,35 @@ def test_what_is_beside_it(kennel, kennel_model):
         assert str(kennel.home).encode() not in data, name
 
 
-@pytest.mark.parametrize("kind", ["grid", "colours", "keras_file"])
-def test_every_kind_of_module(request, kind, tmp_path):
-    """The first one writes to its variables; all are files that lie somewhere."""
+LOCAL, TF_HUB = "look where you got it", "https://tfhub.dev/x/1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "source"),
+    [  # a file or folder, called something, and where the card says it's from
+        ("grid", None, LOCAL),  # it writes to its variables
+        ("grid", "inception_v3", "https://www.kaggle.com/"),
+        ("colours", TF_HUB, TF_HUB),
+        ("keras_file", None, LOCAL),
+        ("keras_file", "keras:VGG16", "https://keras.io/api/applications"),
+    ],
+)
+def test_every_kind_of_module(request, kind, name, source, tmp_path):
     place = request.getfixturevalue(kind)
     module = load_module(place, 24 if kind == "colours" else None)
+    module = replace(module, name=name or module.name)
     layer = random_layer(module)
     model = load_model(dogtl.export(layer, module, tmp_path / "a" / "model"))
     shape = (3, module.size, module.size, 3)
     squares = np.random.default_rng(0).random(shape, np.float32)
     expected = layer.probabilities(module(squares))
     np.testing.assert_allclose(model(squares), expected, atol=NEAR)
-    assert model.facts["module"]["name"] == place.name and not model.facts["photos"]
+    assert model.facts["module"]["name"] == (name or place.name)
     card = (model.folder / "README.md").read_text("utf-8")
-    assert "not measured" in card and "look where you got it" in card
+    assert "not measured" in card and source in card and not model.facts["photos"]
+    assert (source == LOCAL) != ("see that page" in card)
     assert str(place.parent) not in card + json.dumps(model.facts)
     assert "LiteRT" not in card and not (model.folder / "model.tflite").exists()
-
-
-def test_where_modules_come_from(kennel):
-    for name, source, licence in (
-        ("toy_small", "dogtl", "MIT"),
-        ("inception_v3", "https://www.kaggle.com/", "page"),
-        ("https://tfhub.dev/x/1", "https://tfhub.dev/x/1", "page"),
-        ("keras:VGG16", "https://keras.io/api/applications", "page"),
-    ):
-        found = dogtl.exports._source(name)
-        assert source in found[0] and licence in found[1]
 
 
 # --- whole or not at all --------------------------------------------------------------

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.optimize
 from conftest import files_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from scipy.optimize import minimize
 
 import dogtl
 from dogtl import linear
@@ -27,25 +25,18 @@ few = settings(max_examples=80, deadline=None)
 # --- the two functions -------------------------------------------------------------
 
 
-@given(logits_2d, st.floats(-1e3, 1e3))
+@given(logits_2d, st.floats(-1e3, 1e3), st.integers(0, 5))
 @few
-def test_softmax_gives_probabilities_in_the_order_of_the_scores(logits, shift):
-    seen = dogtl.softmax(logits)
+def test_softmax_gives_probabilities_and_cross_entropy_their_logs(logits, shift, first):
+    seen, rows = dogtl.softmax(logits), range(len(logits))
     assert np.isfinite(seen).all() and ((seen >= 0) & (seen <= 1)).all()
     np.testing.assert_allclose(seen.sum(axis=1), 1)
-    assert (seen.max(axis=1) == seen[range(len(seen)), logits.argmax(axis=1)]).all()
+    assert (seen.max(axis=1) == seen[rows, logits.argmax(axis=1)]).all()
     np.testing.assert_allclose(dogtl.softmax(logits + shift), seen, atol=1e-6)
-
-
-@given(logits_2d, st.data())
-@few
-def test_cross_entropy_is_the_mean_log_probability(logits, data):
-    labels = data.draw(arrays(np.int64, len(logits), elements=st.integers(0, 5)))
-    labels %= logits.shape[1]
-    loss = dogtl.cross_entropy(logits, labels)
+    labels = (first + np.arange(len(logits))) % logits.shape[1]
+    loss, mild = dogtl.cross_entropy(logits, labels), logits / 1e5
     assert isinstance(loss, float) and np.isfinite(loss) and loss >= 0
-    mild = logits / 1e5
-    expected = -np.log(dogtl.softmax(mild)[range(len(labels)), labels]).mean()
+    expected = -np.log(dogtl.softmax(mild)[rows, labels]).mean()
     assert dogtl.cross_entropy(mild, labels) == pytest.approx(expected, abs=1e-9)
 
 
@@ -59,6 +50,10 @@ def test_both_of_known_scores():
     confident = np.array([[0.0, 1e6]])
     losses = [dogtl.cross_entropy(confident, np.array([label])) for label in (0, 1)]
     assert losses == pytest.approx([1e6, 0])
+    _, gradient, _ = dogtl.loss_and_gradient(
+        1e38 * np.eye(3), np.eye(2), np.ones(2, int)
+    )
+    assert np.isfinite(gradient).all()
 
 
 # --- the loss and its slopes -------------------------------------------------------
@@ -79,9 +74,17 @@ def problems(draw):
 
 @given(problems(), st.integers(0, 2**32 - 1))
 @few
-def test_the_gradient_is_what_small_steps_measure(problem, seed):
+def test_the_loss_has_a_penalty_and_the_gradient_is_what_small_steps_measure(
+    problem, seed
+):
     weights, *rest = problem
-    loss, gradient, _ = dogtl.loss_and_gradient(weights, *rest)
+    features, labels, l2 = rest
+    before = weights.copy(), features.copy()
+    loss, gradient, logits = dogtl.loss_and_gradient(*problem)
+    assert (weights == before[0]).all() and (features == before[1]).all()
+    np.testing.assert_array_equal(logits, features @ weights[:-1] + weights[-1])
+    penalty = l2 * (weights[:-1] ** 2).sum()  # the bias is free
+    assert loss == pytest.approx(dogtl.cross_entropy(logits, labels) + penalty)
     assert isinstance(loss, float) and gradient.shape == weights.shape
     step = 1e-5 * np.random.default_rng(seed).normal(size=weights.shape)
     ahead, behind = (
@@ -89,25 +92,6 @@ def test_the_gradient_is_what_small_steps_measure(problem, seed):
     )
     expected = 2 * np.sum(gradient * step)
     assert ahead - behind == pytest.approx(expected, rel=1e-4, abs=1e-9)
-
-
-@given(problems())
-@few
-def test_the_loss_is_the_cross_entropy_plus_the_penalty(problem):
-    weights, features, labels, l2 = problem
-    loss, *_ = dogtl.loss_and_gradient(*problem)
-    plain = dogtl.cross_entropy(features @ weights[:-1] + weights[-1], labels)
-    penalty = l2 * (weights[:-1] ** 2).sum()  # the bias is free
-    assert loss == pytest.approx(plain + penalty)
-    before = weights.copy(), features.copy()
-    dogtl.loss_and_gradient(*problem)
-    assert (weights == before[0]).all() and (features == before[1]).all()
-
-
-def test_huge_scores_give_a_finite_loss_and_gradient():
-    weights = 1e6 * np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    loss, gradient, _ = dogtl.loss_and_gradient(weights, TRAIN.features, TRAIN.labels)
-    assert np.isfinite(loss) and np.isfinite(gradient).all()
 
 
 # --- one fit -----------------------------------------------------------------------
@@ -152,23 +136,18 @@ def test_what_is_separable_is_learned():
     assert equal(dogtl.fit(made_up(60, 3), made_up(30, 4)), learned)
 
 
-def test_its_shape_and_facts(layer):
+def test_the_weights_kept_are_those_of_the_lowest_validation_loss(layer):
     assert layer.kernel.shape == (5, 3) and layer.bias.shape == (3,)
     assert layer.kernel.dtype == layer.bias.dtype == np.float32
     assert layer.breeds == TRAIN.breeds and layer.module == TRAIN.module
-    assert layer.l2 == 0
-    logits = TRAIN.features @ layer.kernel + layer.bias
-    assert (layer.probabilities(TRAIN.features) == dogtl.softmax(logits)).all()
-    assert str(layer.best_epoch) in repr(layer) and "5 x 3" in repr(layer)
-
-
-def test_the_weights_kept_are_those_of_the_lowest_validation_loss(layer):
     best, history = layer.best_epoch - 1, layer.history
+    assert str(layer.best_epoch) in repr(layer) and "5 x 3" in repr(layer)
     assert history["valid_loss"][best] == history["valid_loss"].min()
     assert len({len(history[name]) for name in HISTORY}) == 1
     assert len(history["valid_loss"]) <= best + 1 + PATIENCE
     for split, data in SPLITS.items():
-        logits = layer.logits(data.features)
+        logits = data.features @ layer.kernel + layer.bias
+        assert (layer.probabilities(data.features) == dogtl.softmax(logits)).all()
         loss = dogtl.cross_entropy(logits, data.labels)
         share = (logits.argmax(axis=1) == data.labels).mean()
         assert history[f"{split}_loss"][best] == pytest.approx(loss, rel=1e-6)
@@ -200,24 +179,13 @@ def test_training_that_ends_at_the_limit_of_epochs_says_so(monkeypatch, caplog):
     assert caplog.text.count("still falling") == 1  # of all layers, the one kept
 
 
-def test_at_the_end_of_the_way_the_slopes_are_zero(monkeypatch):
-    """With a penalty the valley has a lowest point, and there SciPy comes to rest."""
-    data, l2, ends = made_up(300, 9, noise=1.5), 1e-2, []
-
-    def minimize_and_keep(*arguments, **options):
-        ends.append(minimize(*arguments, **options))
-
-    monkeypatch.setattr(scipy.optimize, "minimize", minimize_and_keep)
-    assert dogtl.fit(data, data, l2, patience=1000).stopped_early
-    mean, spread = linear._mean_and_spread(data.features)
-    inputs, weights = (data.features - mean) / spread, ends[0].x.reshape(6, 3)
-    start, *_ = dogtl.loss_and_gradient(0 * weights, inputs, data.labels, l2)
-    loss, gradient, _ = dogtl.loss_and_gradient(weights, inputs, data.labels, l2)
-    assert np.abs(gradient).max() < 1e-3 and loss < 0.8 * start
-    rng = np.random.default_rng(0)
-    for _ in range(20):  # and all around it's higher
-        other = weights + rng.normal(0, 0.1, weights.shape)
-        assert dogtl.loss_and_gradient(other, inputs, data.labels, l2)[0] > loss
+def test_at_the_end_of_the_way_the_slopes_are_zero():
+    """Breeds that overlap make the loss a valley with a lowest point."""
+    data = made_up(300, 9, noise=1.5)
+    layer = dogtl.fit(data, data, patience=1000)
+    weights = np.vstack([layer.kernel, layer.bias]).astype(float)
+    _, gradient, _ = dogtl.loss_and_gradient(weights, data.features, data.labels)
+    assert layer.stopped_early and np.abs(gradient).max() < 1e-3
 
 
 @pytest.mark.parametrize("factor", [1e-30, 0.001, 1000, 1e12])
@@ -299,16 +267,12 @@ def test_the_history_as_a_table(layer):
 
 
 def test_saved_and_read_back(layer, tmp_path):
-    for name in ("one", "two"):
-        save_layer(layer, tmp_path / f"{name}.npz")
-    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    back = read_layer(tmp_path / "one.npz")
+    save_layer(layer, tmp_path / "a.npz")
+    back = read_layer(tmp_path / "a.npz")
     assert equal(back, layer) and repr(back) == repr(layer)
     for name in ("breeds", "module", "l2", "best_epoch", "stopped_early"):
         assert getattr(back, name) == getattr(layer, name)
-    with np.load(tmp_path / "one.npz", allow_pickle=False) as stored:
-        assert not any(stored[name].dtype.hasobject for name in stored.files)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert read_layer(tmp_path / "none.npz") is None
 
 
 def damaged(layer):
@@ -327,20 +291,14 @@ def test_a_damaged_stored_layer_is_trained_again(home):
     (file,) = home.rglob("*.npz")
     good, fields = file.read_bytes(), dogtl.store.load_arrays(file)
     broken = [fields | change for change in damaged(layer)]
-    broken += [
-        {name: fields[name] for name in fields.keys() - {gone}} for gone in fields
-    ]
-    for data in (b"", b"nonsense", good[:-80], good[:300], *broken):
-        if isinstance(data, dict):
-            dogtl.store.save_arrays(file, data)
-        else:
-            file.write_bytes(data)
-        assert read_layer(file) is None, data
+    for gone in fields:
+        broken.append({name: fields[name] for name in fields.keys() - {gone}})
+    for some in broken:
+        dogtl.store.save_arrays(file, some)
+        assert read_layer(file) is None, some
     for _ in range(2):
         assert equal(dogtl.train(SPLITS), layer) and file.read_bytes() == good
         dogtl.store.save_arrays(file, fields | {"kernel": layer.kernel[:-1]})
-    file.unlink()
-    assert read_layer(file) is None
 
 
 # --- the choice by validation ------------------------------------------------------

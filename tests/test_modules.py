@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,6 @@ from dogtl import MODULES, DogtlError, load_module, toy
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 PIXELS = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
-FACTS = ("name", "folder", "size", "n_features", "n_parameters", "multiply_adds")
-
-
-def facts_of(module) -> tuple:
-    """All that a module says of itself."""
-    return tuple(getattr(module, fact) for fact in (*FACTS, "fingerprint"))
 
 
 def save(folder, call, *shape, dtype=np.float32, variables=()):
@@ -77,7 +72,7 @@ def test_a_fixed_size(grid, monkeypatch):
     assert load_module(grid, 32).size == 32
     for asked in ("32", ""):
         monkeypatch.setenv("DOGTL_SIZE", asked)
-        assert facts_of(load_module(grid)) == facts_of(module)
+        assert astuple(load_module(grid)) == astuple(module)
     assert str(grid) in refused("squares of 32 pixels: set --size", grid, 224)
 
 
@@ -149,7 +144,7 @@ def test_a_module_from_an_address_is_that_from_its_folder(web, grid, home):
     for name in ("m/1", "old/1", "m/1"):
         there = load_module(web.address(name))
         assert there.name == web.address(name) and there.label.endswith(name)
-        assert facts_of(there)[2:] == facts_of(here)[2:]
+        assert astuple(there)[2:] == astuple(here)[2:]
         assert np.array_equal(there(PIXELS), here(PIXELS))
         assert there.folder.parent == home / "modules"
         assert files_of(there.folder) == files_of(grid)
@@ -208,7 +203,7 @@ def test_a_network_of_keras_by_its_name(unfetched, home, tmp_path):
     assert module(np.zeros((2, 224, 224, 3))).shape == (2, 256)
     assert python(MET, "keras:MobileNet").communicate(timeout=60) == ("224\n", "")
     there = load_module("keras:MobileNet", 224, tmp_path / "there")
-    assert facts_of(there)[2:] == facts_of(module)[2:]  # wherever it was made
+    assert astuple(there)[2:] == astuple(module)[2:]  # wherever it was made
     unfetched("MobileNet", alpha=0.25, seed=1)
     other = load_module("keras:MobileNet", home=tmp_path / "elsewhere")
     assert other.fingerprint != module.fingerprint
@@ -311,21 +306,17 @@ assert not {"tensorflow", "keras", "tensorflow_hub"} & set(sys.modules)
 
 
 def test_what_is_known_is_stored_and_needs_no_tensorflow(grid, home):
-    known = facts_of(load_module(grid))
+    known = astuple(load_module(grid))
     before, good = times_of(home), files_of(home)
-    assert facts_of(load_module(grid)) == known
+    assert astuple(load_module(grid)) == known
     assert python(MET, grid).communicate(timeout=60) == ("32\n", "")
     assert times_of(home) == before
     (stored,) = (home / "modules").iterdir()
-    fields, data = dogtl.store.load_arrays(stored), stored.read_bytes()
-    for change in ({"size": [32, 32]}, {"size": 32.0}, {"size": "32"}, {"more": 1}):
-        dogtl.store.save_arrays(stored, fields | change)
-        assert facts_of(load_module(grid)) == known and files_of(home) == good
-    del fields["multiply_adds"]
-    dogtl.store.save_arrays(stored, fields)
-    for damaged in (stored.read_bytes(), b"", b"nonsense", data[:-30]):
-        stored.write_bytes(damaged)
-        assert facts_of(load_module(grid)) == known and files_of(home) == good
+    fields = dogtl.store.load_arrays(stored)
+    broken = [{"size": [32, 32]}, {"size": 32.0}, {"size": "32"}, {"more": 1}]
+    for some in ({}, {"size": 32}, *(fields | change for change in broken)):
+        dogtl.store.save_arrays(stored, some)
+        assert astuple(load_module(grid)) == known and files_of(home) == good
 
 
 EVERYTHING = """
@@ -369,11 +360,7 @@ ODD = {  # what a network takes and gives, and what is said of it
     "no row": (ANY, lambda tf, x: x[0, 0, 0, 0], r"the shape \[\]"),
     "fewer": (ANY, lambda tf, x: x[:1, 0, 0], r"the shape \[1, 3\]"),
     "none": (ANY, lambda tf, x: x[:, 0, 0, :0], r"shape \[2, 0\]"),
-    "a dict": (
-        [None, 32, 32, 3],
-        lambda tf, x: {"default": x[:, 0, 0]},
-        "gives a dict",
-    ),
+    "a dict": (ANY, lambda tf, x: {"default": x[:, 0, 0]}, "gives a dict"),
     "text": (ANY, lambda tf, x: tf.as_string(x[:, 0, 0]), "Cast string"),
     "one": ([1, 32, 32, 3], lambda tf, x: x[:, 0, 0], "batches of 1 only"),
     "eight": ([8, 32, 32, 3], lambda tf, x: x[:, 0, 0], "batches of 8 only"),

@@ -14,21 +14,53 @@ import dogtl
 from dogtl.prediction import predict_each
 
 
-def numbers(results) -> np.ndarray:
-    """The probabilities, in the order of the breeds' names."""
-    best = [sorted(one["predictions"], key=lambda p: p["breed"]) for one in results]
-    return np.array([[p["probability"] for p in one] for one in best])
+def rows(layer, results) -> np.ndarray:
+    """The probabilities, in the order of the layer's breeds."""
+    named = [{p["breed"]: p["probability"] for p in r["predictions"]} for r in results]
+    return np.array([[found[breed] for breed in layer.breeds] for found in named])
 
 
-def test_batches_give_what_one_at_a_time_gives(done, photos):
-    paths = sorted(path for path in photos.rglob("*") if path.is_file())
-    asked = [*paths[:5], "no.jpg", *paths[5:]]
+def test_batches_give_what_one_at_a_time_and_evaluate_give(done, photos):
+    tested, bad = done.evaluation.paths, ["no.jpg", "bad.jpg", "pipe"]
+    Path("bad.jpg").write_bytes(b"no image")
+    os.mkfifo("pipe")
+    Image.new("CMYK", (80, 20)).save("ink.jpg")
+    Image.new("RGB", (1, 1), "red").save("dot.png")
+    asked = [*tested[:5], *bad, "ink.jpg", "dot.png", *map(str, tested[5:])]
     together = dogtl.predict(done.layer, done.module, asked)
     alone = [dogtl.predict(done.layer, done.module, path)[0] for path in asked]
     assert [one["photo"] for one in together] == [*map(str, asked)]
-    assert together[5] == alone[5] and "error" in alone[5]
-    del together[5], alone[5]
-    np.testing.assert_allclose(numbers(together), numbers(alone), atol=1e-5)
+    for one, other in zip(together, alone, strict=True):
+        assert one.keys() == other.keys() and one.get("error") == other.get("error")
+    failed = [one for one in together if "predictions" not in one]
+    assert [one["photo"] for one in failed] == bad
+    assert all(one["error"] and "\n" not in one["error"] for one in failed)
+    good, same = ([r for r in some if "error" not in r] for some in (together, alone))
+    seen = rows(done.layer, good)
+    np.testing.assert_allclose(seen, rows(done.layer, same), atol=1e-5)
+    evaluated = np.delete(seen, (5, 6), axis=0)  # less the two images made here
+    np.testing.assert_allclose(evaluated, done.evaluation.probabilities, atol=1e-6)
+    assert dogtl.predict(done.layer, done.module, []) == []
+
+
+def test_predictions_come_most_probable_first(seven, many):
+    path = many / "test" / "003.Breed_3" / "dog_00.jpg"
+    (result,) = dogtl.predict(seven.layer, seven.module, path)
+    values = [one["probability"] for one in result["predictions"]]
+    assert len(values) == 5 and values == sorted(values, reverse=True)
+    (every,) = dogtl.predict(seven.layer, seven.module, path, top=100)
+    assert every["predictions"][:5] == result["predictions"]
+    assert sorted(p["breed"] for p in every["predictions"]) == seven.layer.breeds
+
+
+def test_another_module_or_size_is_refused(done, seven):
+    another_size = dogtl.load_module(seven.module.folder, 20, seven.home)
+    for layer, module, match in (
+        (done.layer, seven.module, "grid.*colours.*train again"),
+        (seven.layer, another_size, "train again"),
+    ):
+        with pytest.raises(dogtl.DogtlError, match=match):
+            dogtl.predict(layer, module, done.evaluation.paths)
 
 
 def test_a_folder_is_searched_for_images(done, mine):
@@ -62,8 +94,9 @@ def test_images_are_photos_too(done, photos):
     names = [str(path), "image 2", str(path), "image 4", "image 5", "image 6"]
     assert [one["photo"] for one in results] == names
     assert turned.tobytes() == before and turned.getexif()[274] == 5
-    np.testing.assert_allclose(*map(numbers, (results[:1], results[2:3])), atol=1e-6)
-    np.testing.assert_allclose(*map(numbers, (results[1:2], [single])), atol=1e-5)
+    seen = rows(done.layer, [*results[:4], single])
+    np.testing.assert_allclose(seen[0], seen[2], atol=1e-6)
+    np.testing.assert_allclose(seen[1], seen[4], atol=1e-5)
     assert results[1]["predictions"][0]["breed"] == BREEDS[1]
     assert ["error" in one for one in results] == [False] * 4 + [True] * 2
 
