@@ -4,6 +4,7 @@ import doctest
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -78,7 +79,9 @@ def test_a_drawing_that_was_killed_continues(folder, home, monkeypatch):
         path.unlink()
         temporary_path(path).write_bytes(b"half")
     before = times_of(place)
+    monkeypatch.setattr(kennel, "stored", mock.Mock(side_effect=kennel.stored))
     photos = dogtl.load_photos("kennel")
+    assert kennel.stored.call_count == len(lost)
     assert photos.folder == place and photos.breeds == ["004.Beagle", "011.Pug"]
     assert photos.name == "kennel" and sum(map(len, photos.paths.values())) == len(FEW)
     assert files_of(place) == {".finished": b""} | files_of(folder)
