@@ -136,10 +136,16 @@ def test_breeds_of_one_name_keep_a_row_of_their_own(name):
 
 
 @pytest.mark.parametrize("photos", [[37, 41, 0, 59], [3, 1, 0, 0]])
-def test_the_confusion_shows_its_numbers(photos):
+def test_the_confusion_shows_its_numbers_and_tells_of_mistakes(photos):
     table = {"breed": list("aabb"), "prediction": list("abab"), "photos": photos}
-    shown = set(texts(figures.confusion(table)))
-    assert {str(number) for number in photos if number} | {"a", "b"} <= shown
+    figure = figures.confusion(table)
+    assert {str(number) for number in photos if number} | {"a", "b"} <= set(
+        texts(figure)
+    )
+    mistakes = f"Highest photos {photos[1]}, breed a, prediction b."  # alone are told
+    assert figure.alt.endswith(mistakes)
+    right = {name: column[::3] for name, column in table.items()}
+    assert "Highest" not in figures.alt_text("confusion", right)
 
 
 def test_modules_stand_in_the_order_of_accuracy_with_their_costs():
@@ -234,14 +240,6 @@ def test_a_notebook_shows_lines_sharp_and_photos_small(monkeypatch):
     image, words = shown(figures.gallery([square], ['a "b"\n<c>']), monkeypatch)
     assert (image.format, image.width, words["width"]) == ("JPEG", 770, "770")
     assert words["alt"] == "1 image: a &quot;b&quot; &lt;c&gt;"
-
-
-def test_mistakes_are_what_the_words_tell_of_a_confusion():
-    table = {"breed": list("aabb"), "prediction": list("abab"), "photos": [9, 1, 2, 9]}
-    text = figures.alt_text("confusion", table)
-    assert text.endswith("Highest photos 2, breed b, prediction a.")
-    right = {name: column[::3] for name, column in table.items()}
-    assert "Highest" not in figures.alt_text("confusion", right)
 
 
 @pytest.mark.parametrize("name", ["l2_penalty", "learning_curve"])
