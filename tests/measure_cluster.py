@@ -9,11 +9,12 @@ a task is 32 photos here.
 """
 
 import os
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 import dogtl
 from dogtl import bottlenecks
@@ -33,7 +34,7 @@ def measure(photos, module, client) -> dict[str, tuple[float, float]]:
             n = sum(map(len, photos.paths.values()))
             rates[step.__name__] = n / seconds, n / used
         files = [file for some in results[1].files.values() for file in some]
-        size = statistics.mean(file.stat().st_size for file in files)
+        size = np.mean([file.stat().st_size for file in files])
     print(f"  {len(files)} squares of {size:,.0f} bytes", flush=True)
     return rates
 
@@ -65,15 +66,12 @@ def main(photos: str, module: str, rounds: str = "3") -> None:
                 print(f"round {i}, {n_workers} worker(s): {rates}", flush=True)
                 found[n_workers] += [rates] if i else []  # the first one warms up
     for step in ("square", "extract"):
-        one, two = ([rates[step] for rates in found[n]] for n in (1, 2))
-        ratios = [b[0] / a[0] for a, b in zip(one, two, strict=True)]
-        alone, both, core = (
-            statistics.median(rates[i] for rates in some)
-            for some, i in ((one, 0), (two, 0), (one, 1))
-        )
+        one, two = (np.array([rates[step] for rates in found[n]]) for n in (1, 2))
+        (alone, core), (both, _) = np.median(one, axis=0), np.median(two, axis=0)
         print(
             f"{step}: {alone:.0f} photos a second with 1 worker, {both:.0f} with 2,"
-            f" times {statistics.median(ratios):.2f}; {core:.0f} photos a core-second"
+            f" times {np.median(two / one, axis=0)[0]:.2f};"
+            f" {core:.0f} photos a core-second"
         )
 
 

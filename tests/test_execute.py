@@ -54,12 +54,12 @@ def test_the_language_that_a_notebook_is_saved_with(tmp_path, stored, fresh, sav
     assert save(tmp_path, fresh) == saved
 
 
-@pytest.mark.parametrize("model", [{"type": "file"}, {"type": "directory"}])
-def test_other_files_are_saved_as_they_are(tmp_path, model):
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_other_files_are_saved_as_they_are(tmp_path, kind):
     (tmp_path / "a").write_text("text")
-    manager = SimpleNamespace(root_dir=str(tmp_path))
+    model, manager = {"type": kind}, SimpleNamespace(root_dir=str(tmp_path))
     execute.keep_language(model=model, path="a", contents_manager=manager)
-    assert model.keys() == {"type"}
+    assert model == {"type": kind}
 
 
 def test_lab_starts_jupyterlab_with_the_hook_and_the_options_given(monkeypatch):

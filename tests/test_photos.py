@@ -7,7 +7,6 @@ import random
 import re
 import socket
 import struct
-import warnings
 import zlib
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -118,10 +117,9 @@ KINDS = {name: image for name, *image in kinds()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_read_as_rgb(tmp_path, kind):
+def test_every_kind_is_read_as_rgb(kind):
     data, expected, off = KINDS[kind]
-    (tmp_path / "photo.jpg").write_bytes(data)  # whatever the suffix says
-    image = dogtl.read_photo(tmp_path / "photo.jpg")
+    image = dogtl.read_photo(write("photo.jpg", data))  # whatever the suffix says
     assert image.mode == "RGB" and image.info == {}  # its comment would stay in squares
     np.testing.assert_allclose(np.asarray(image).astype(int), expected, atol=off)
 
@@ -134,26 +132,18 @@ def exif(way) -> Image.Exif:
 
 # How each orientation stores an image, from what EXIF says of row and column 0.
 TURNED = RGB.transpose(1, 0, 2)
-STORED = {
-    1: RGB,
-    2: RGB[:, ::-1],
-    3: RGB[::-1, ::-1],
-    4: RGB[::-1],
-    5: TURNED,
-    6: TURNED[::-1],
-    7: TURNED[::-1, ::-1],
-    8: TURNED[:, ::-1],
-}
+STORED = {1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1]}
+STORED |= {5: TURNED, 6: TURNED[::-1], 7: TURNED[::-1, ::-1], 8: TURNED[:, ::-1]}
 
 
 @pytest.mark.parametrize("way", STORED)
-def test_every_orientation_is_upright(tmp_path, way):
-    path, stored = tmp_path / "photo", STORED[way]
+def test_every_orientation_is_upright(way):
+    stored = STORED[way]
     for kind in ("PNG", "TIFF", "WEBP"):
-        path.write_bytes(encode(kind, stored.copy(), exif=exif(way)))
+        path = write("photo", encode(kind, stored.copy(), exif=exif(way)))
         assert (np.asarray(dogtl.read_photo(path)) == RGB).all()
     large = np.kron(stored, np.ones((64, 64, 1), np.uint8))
-    path.write_bytes(encode("JPEG", large, exif=exif(way), quality=98))
+    path = write("photo", encode("JPEG", large, exif=exif(way), quality=98))
     for short_side, zoom in ((None, 64), (9 * 8, 8)):  # a JPEG may be decoded smaller
         image = dogtl.read_photo(path, short_side)
         assert image.size == (12 * zoom, 9 * zoom)
@@ -186,12 +176,11 @@ BROKEN_EXIF = {
 
 
 @pytest.mark.parametrize("broken", BROKEN_EXIF)
-def test_broken_exif_data_spoil_no_photo(tmp_path, broken):
+@pytest.mark.filterwarnings("ignore")
+def test_broken_exif_data_spoil_no_photo(broken):
     for kind in ("JPEG", "PNG", "WEBP"):
-        data = encode(kind, exif=b"Exif\0\0" + BROKEN_EXIF[broken])
-        (tmp_path / "photo").write_bytes(data)
-        with warnings.catch_warnings(action="ignore"):
-            assert dogtl.read_photo(tmp_path / "photo").size == (12, 9)
+        photo = write("photo", encode(kind, exif=b"Exif\0\0" + BROKEN_EXIF[broken]))
+        assert dogtl.read_photo(photo).size == (12, 9)
 
 
 # --- what is no image ----------------------------------------------------------------
@@ -220,14 +209,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.filterwarnings("ignore")
 def test_bytes_that_are_no_image_are_refused_with_a_reason(tmp_path, monkeypatch, name):
-    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/called")
-    (tmp_path / "gs").chmod(0o755)
+    write("gs", f"#!/bin/sh\ntouch {tmp_path}/called").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    (tmp_path / "photo.jpg").write_bytes(BAD[name])
-    with pytest.raises(dogtl.UnreadablePhoto) as caught, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dogtl.read_photo(tmp_path / "photo.jpg")
+    with pytest.raises(dogtl.UnreadablePhoto) as caught:
+        dogtl.read_photo(write("photo.jpg", BAD[name]))
     reason = str(caught.value)
     assert reason and not {"\n", "<"} & set(reason)
     assert not (tmp_path / "called").exists()
@@ -235,11 +222,11 @@ def test_bytes_that_are_no_image_are_refused_with_a_reason(tmp_path, monkeypatch
 
 
 def test_what_cannot_be_opened_is_another_error(tmp_path, monkeypatch):
-    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo("pipe.jpg")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.jpg")
-    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
-    (tmp_path / "short.jpg").write_bytes(encode("PNG"))
+    os.symlink("loop.jpg", "loop.jpg")
+    write("short.jpg", encode("PNG"))
     monkeypatch.setattr(PngImageFile, "load", mock.Mock(side_effect=MemoryError))
     for name, reason in (
         ("none.jpg", errno.ENOENT),
@@ -314,9 +301,15 @@ def fill(folder, photos) -> Path:
     """Files by their paths, each with its content; or paths alone."""
     photos = photos if isinstance(photos, dict) else dict.fromkeys(photos, "x")
     for path, content in photos.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(content)
+        write(folder / path, content)
     return folder
+
+
+def write(path, text) -> Path:
+    """A file of text, or of bytes."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Path(path)
 
 
 def names(by_split, folder) -> dict[str, list[str]]:
@@ -443,12 +436,6 @@ def test_contents_are_hashed_once_and_only_to_cut(tmp_path, home, monkeypatch):
     assert file.read_bytes() == intact
     monkeypatch.setattr(dogtl.store, "fingerprint_file", None)
     assert dogtl.load_photos("./mine").paths == first.paths
-
-
-def write(path, text) -> Path:
-    Path(path).parent.mkdir(exist_ok=True)
-    Path(path).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return Path(path)
 
 
 def test_photos_from_a_csv_file(tmp_path, caplog):

@@ -11,28 +11,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bench import MARKERS, rewrite
 
 import dogtl
 
 ROOT = Path(__file__).parent.parent
-LISTED = {
-    "tensorflow",
-    "tensorflow-hub",
-    "numpy",
-    "scipy",
-    "pillow",
-    "matplotlib",
-    "jupyterlab",
-    "nbval",
-}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+LISTED = {"tensorflow", "tensorflow-hub", "numpy", "scipy", "pillow", "matplotlib"}
+LISTED |= {"jupyterlab", "nbval"}
 
 
 def requirements() -> dict[str, str]:
     """All packages that pyproject.toml names, each with its range."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    lines = list(project["dependencies"])
-    for extra in project["optional-dependencies"].values():
-        lines += extra
+    lines = sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])
     return dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in lines)
 
 
@@ -56,8 +47,7 @@ def test_environment_yml_is_in_step_with_pyproject():
     ranges = dict(match.groups() for match in named if match)
     assert ranges.keys() == LISTED
     assert ranges == {name: requirements()[name] for name in LISTED}
-    python = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert f"python{python['requires-python']}" in listed
+    assert f"python{PROJECT['requires-python']}" in listed
     for name in LISTED:  # a reason stands beside each
         assert re.search(rf"^ +- {name}[^\n]* # \w+", text, re.MULTILINE), name
 
@@ -78,12 +68,12 @@ def test_constraints_hold_what_is_installed_and_name_no_address():
 
 
 def test_files_name_no_machine_and_no_registry():
-    private = re.compile(
-        r"/(work|root)/|/home/\w+/|/tmp/\w|py"
-        + r"pi\.org|pytho"
-        + r"nhosted|npm"
-        + "js"
-    )
+    hosts = (
+        "py" + r"pi\.org",
+        "pytho" + "nhosted",
+        "npm" + "js",
+    )  # not named here either
+    private = re.compile("|".join([r"/(work|root)/|/home/\w+/|/tmp/\w", *hosts]))
     suffixes = {".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".csv", ".json"}
     files = [file for file in project_files() if file.suffix in suffixes]
     assert len(files) > 50
@@ -136,8 +126,7 @@ def installed(source, tmp_path_factory) -> Path:
 def test_papers_name_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == dogtl.__version__ and citation["cff-version"]
-    licence = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert citation["license"] == licence["license"]
+    assert citation["license"] == PROJECT["license"]
     news = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert f"## {dogtl.__version__} " in news
 
@@ -166,6 +155,14 @@ def test_what_you_can_rely_on_names_tests_that_exist():
         assert re.search(rf"^def {name or 'test_'}", text, re.MULTILINE), (file, name)
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     assert all("`tests/" in row for row in rows[2:])
+
+
+def test_the_readme_has_a_place_for_the_table_of_the_bench():
+    text, (begin, end) = (ROOT / "README.md").read_text("utf-8"), MARKERS
+    before, after = text.split(begin)[0], text.split(end)[1]
+    new = rewrite(text, "| a |\n")
+    assert new == f"{before}{begin}\n| a |\n\n{end}{after}"
+    assert rewrite(new, "| a |\n") == new
 
 
 def test_an_editable_install_is_found_beside_a_clone_called_dogtl(source, tmp_path):

@@ -2,7 +2,7 @@
 
 So are those of CONTRIBUTING.md and TEACHING.md. The folder they run in holds what a
 reader would have. What the internet would send comes from this machine: a few photos,
-and small networks in place of the large ones.
+and small networks in place of the large ones. A cluster is one worker in this process.
 """
 
 import logging
@@ -10,8 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tomllib
@@ -20,7 +18,9 @@ from pathlib import Path
 
 import pytest
 from conftest import draw_photos
+from distributed import LocalCluster
 from http_server import tarred
+from light import sketch
 from markdown_it import MarkdownIt
 
 import dogtl
@@ -50,7 +50,10 @@ INSTEAD = {
     r"python (tests/\w+\.py) .*": r"test -f \1",
     r"ruff format \.": "ruff format --check .",
     r"cp -a": "cp --help",
-    r"dask worker": "command -v dask",
+    r"dask (scheduler|worker)": "command -v dask",
+    r"\S+=1 dask worker \S+ (--\w+) \d+ (--\w+) \d+": (
+        r"dask worker --help | grep -cE '^ +(\1|\2) ' | grep 2"
+    ),
 }
 # The README only mentions these; they need a photo or a folder as well.
 ARGUMENT = {
@@ -82,8 +85,8 @@ def place(web, grid, colours, keras_file, tmp_path, monkeypatch) -> Path:
         size = modules.MODULES[name][1]
         monkeypatch.setitem(modules.MODULES, name, (web.address(name), size))
     use_small_network(monkeypatch)
-    # a run in a style of its own, in another process, draws the figures: that's enough
-    monkeypatch.setattr(cli, "_draw", lambda *_: "none")
+    # the one that another process draws again, in a style of its own, is enough
+    monkeypatch.setattr(dogtl.figures, "publish", sketch)
     for thing, name in (
         (dogtl.figures, "STYLE"),
         (dogtl.figures, "COLUMN"),
@@ -118,16 +121,12 @@ def use_small_network(monkeypatch) -> None:
 class Reader:
     """Somebody who types what a page says, line by line."""
 
-    def __init__(self, monkeypatch):
-        self.monkeypatch, self.background = monkeypatch, []
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            scheduler = f"127.0.0.1:{server.getsockname()[1]}"  # a port that's free
+    def __init__(self, monkeypatch, scheduler: str):
+        self.monkeypatch = monkeypatch
         self.names = {"dogtl": dogtl, "tf": dogtl.import_tensorflow()}
         self.changes = {  # to names and numbers that differ from reader to reader
             "/path/to/python3.12": sys.executable,
-            "10.0.0.1:8786": scheduler,
-            "dask scheduler": f"dask scheduler --host {scheduler} --no-dashboard",
-            "--nworkers 16": "--nworkers 1 --no-dashboard",
+            "tcp://10.0.0.1:8786": scheduler,
             "/shared/": f"{os.getcwd()}/shared/",
             "/srv/": f"{os.getcwd()}/srv/",
         }
@@ -171,12 +170,12 @@ class Reader:
                 return
         if words[0] == "export":
             self.monkeypatch.setenv(*words[1].split("=", 1))
-        elif "dask" in words:
-            self.background.append(
-                subprocess.Popen(["bash", "-c", line], start_new_session=True)
-            )
-        elif words[0] == "dogtl":
-            assert cli.main(words[1:]) == 0, line
+        elif "dogtl" in words:
+            start = words.index("dogtl")
+            with self.monkeypatch.context() as patch:
+                for variable in words[:start]:
+                    patch.setenv(*variable.split("=", 1))
+                assert cli.main(words[start + 1 :]) == 0, line
         else:
             run(line, Path.cwd())
 
@@ -207,21 +206,20 @@ def check_packages(line: str) -> None:
 
 @pytest.fixture
 def reader(place, monkeypatch):
-    """A reader in that folder; what they left running ends with the test."""
-    reader = Reader(monkeypatch)
-    yield reader
-    if client := reader.names.get("client"):
-        client.close()
-    for process in reader.background:
-        os.killpg(process.pid, signal.SIGKILL)  # its children, too
-        process.wait()
+    """A reader in that folder, with a cluster."""
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    options |= {"processes": False, "protocol": "tcp", "silence_logs": 50}
+    with LocalCluster(**options) as cluster:
+        reader = Reader(monkeypatch, cluster.scheduler_address)
+        yield reader
+        if client := reader.names.get("client"):
+            client.close()
 
 
 def test_the_readme_works_as_written(reader, place):
     reader.read(ROOT / "README.md")
     made = ("mine.csv", "dogs.csv", "my_model/saved_model.pb", "figures/per_breed.svg")
     assert all((place / name).exists() for name in made)
-    assert len(reader.background) == 2
     with pytest.raises(AssertionError, match="unheard"):
         reader.type("unheard of")
 

@@ -9,6 +9,7 @@ import re
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,7 +57,8 @@ def untrained(build, **options):
 
 @pytest.fixture(scope="module")
 def ran(kennel, tmp_path_factory):
-    """The folder that the blocks worked in, and the variables that each one left."""
+    """The folder that the blocks worked in, the variables that each one left, the
+    stored features, and the head: the layer that lesson 3's block saved."""
     folder, names = tmp_path_factory.mktemp("own"), []
     for split, paths in kennel.photos.paths.items():
         for breed in BREEDS:
@@ -67,7 +69,7 @@ def ran(kennel, tmp_path_factory):
                 shutil.copy(path, place)
     shutil.copy(mine[0], folder / "my_photo.jpg")
     dogtl.import_tensorflow()
-    from keras import applications, utils
+    from keras import applications, models, utils
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -78,68 +80,60 @@ def ran(kennel, tmp_path_factory):
             utils.set_random_seed(0)  # so that each block has the same network
             names.append({})
             exec(compile(block(file), file.stem, "exec"), names[-1])
-    return folder, names
+    data, head = (
+        np.load(folder / "features.npz"),
+        models.load_model(folder / "head.keras"),
+    )
+    return SimpleNamespace(folder=folder, names=names, data=data, head=head)
 
 
 def test_squares_are_those_of_dogtl(ran):
-    folder, (names, *_) = ran
-    side = names["SIZE"]
+    folder, side = ran.folder, ran.names[0]["SIZE"]
     photos = sorted((folder / "photos").glob("*/*/*"))
     squares = sorted((folder / "squares").glob("*/*/*"))
     expected = {path.relative_to(folder / "photos") for path in photos}
     assert {path.relative_to(folder / "squares") for path in squares} == expected
-    for path in photos:
-        with Image.open(
-            folder / "squares" / path.relative_to(folder / "photos")
-        ) as made:
+    for path, square in zip(photos, squares, strict=True):
+        with Image.open(square) as made:
             assert (made.size, made.mode) == ((side, side), "RGB")
             pixels = np.asarray(made, dtype=int)
-        square = dogtl.make_square(dogtl.read_photo(path), side)
-        assert np.abs(pixels - np.asarray(square, dtype=int)).mean() < 3  # a JPEG
+        ours = dogtl.make_square(dogtl.read_photo(path), side)
+        assert np.abs(pixels - np.asarray(ours, dtype=int)).mean() < 3  # a JPEG
 
 
 def test_features_are_those_of_the_network(ran):
-    folder, (_, names, *_) = ran
-    stored = np.load(folder / "features.npz")
+    stored, backbone = ran.data, ran.names[1]["backbone"]
     assert stored["classes"].tolist() == list(BREEDS)
     for split, count in COUNTS.items():
-        files = sorted((folder / "squares" / split).glob("*/*.jpg"))
+        files = sorted((ran.folder / "squares" / split).glob("*/*.jpg"))
         labels = [BREEDS.index(file.parent.name) for file in files]
         assert stored[f"{split}_y"].tolist() == labels == sorted([0, 1, 2] * count)
         pixels = np.stack([dogtl.read_square(file) for file in files])
         batch = pixels.astype(np.float32) / 127.5 - 1
-        features = np.asarray(names["backbone"](batch, training=False))
+        features = np.asarray(backbone(batch, training=False))
         assert features.std() > 0.01
         np.testing.assert_allclose(stored[f"{split}_x"], features, rtol=1e-3, atol=1e-4)
 
 
 def test_the_head_learns_what_a_linear_layer_learns(ran):
-    folder, (_, _, names, *_) = ran
-    data = np.load(folder / "features.npz")
-    made = {
-        split: dogtl.Bottlenecks(
-            features=data[f"{split}_x"],
-            labels=data[f"{split}_y"],
-            breeds=list(BREEDS),
-            paths=[Path("a.jpg")] * len(data[f"{split}_y"]),
-            skipped={},
-            module={"name": "any", "fingerprint": "any"},
-        )
+    data = ran.data
+    facts = list(BREEDS), [], {}, {"name": "any", "fingerprint": "any"}
+    train, valid = (
+        dogtl.Bottlenecks(data[f"{split}_x"], data[f"{split}_y"], *facts)
         for split in ("train", "valid")
-    }
-    probabilities = head(folder).predict(data["valid_x"], verbose=0)
+    )
+    probabilities = ran.head.predict(data["valid_x"], verbose=0)
     loss = dogtl.cross_entropy(np.log(probabilities), data["valid_y"])
-    assert np.isclose(loss, names["loss"], atol=1e-3)
-    lowest = dogtl.fit(made["train"], made["valid"]).history["valid_loss"].min()
+    assert np.isclose(loss, ran.names[2]["loss"], atol=1e-3)
+    lowest = dogtl.fit(train, valid).history["valid_loss"].min()
     assert loss < 1.5 * lowest + 0.2
 
 
 def test_the_evaluation_is_that_of_dogtl(ran):
-    folder, (_, _, _, names, *_) = ran
-    data = np.load(folder / "features.npz")
-    probabilities = head(folder).predict(data["test_x"], verbose=0)
+    names, labels = ran.names[3], ran.data["test_y"]
+    probabilities = ran.head.predict(ran.data["test_x"], verbose=0)
     paths = [Path("a.jpg")] * len(probabilities)
-    evaluation = dogtl.Evaluation(probabilities, data["test_y"], list(BREEDS), paths)
+    evaluation = dogtl.Evaluation(probabilities, labels, list(BREEDS), paths)
     assert np.isclose(names["accuracy"], evaluation.accuracy)
     assert np.allclose(names["interval"], evaluation.interval, atol=1e-4)
     assert np.array_equal(names["confusion"], evaluation.confusion)
@@ -148,18 +142,17 @@ def test_the_evaluation_is_that_of_dogtl(ran):
 
 
 def test_a_photo_gets_the_probabilities_that_its_row_has(ran):
-    folder, (*_, names, _, _) = ran
-    data = np.load(folder / "features.npz")
+    names, stored = ran.names[4], ran.data["test_x"]
     row = sum(COUNTS["test"] for breed in BREEDS[:-1])  # the last breed's first photo
     features, probabilities = names["features"], names["probabilities"]
-    scale = np.abs(data["test_x"]).max()
-    np.testing.assert_allclose(features[0], data["test_x"][row], atol=1e-2 * scale)
-    expected = head(folder).predict(features, verbose=0)[0]
+    scale = np.abs(stored).max()
+    np.testing.assert_allclose(features[0], stored[row], atol=1e-2 * scale)
+    expected = ran.head.predict(features, verbose=0)[0]
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3)
 
 
 def test_two_backbones_are_compared_by_mcnemar_s_test(ran):
-    _, (*_, names, _) = ran
+    names = ran.names[5]
     first, second = names["correct"].values()
     assert list(names["correct"]) == ["MobileNetV2", "EfficientNetB0"]
     assert len(first) == len(second) == COUNTS["test"] * len(BREEDS)
@@ -167,21 +160,14 @@ def test_two_backbones_are_compared_by_mcnemar_s_test(ran):
 
 
 def test_an_occlusion_map_shows_what_the_prediction_depends_on(ran):
-    folder, (*_, names) = ran
-    with Image.open(folder / "my_square.jpg") as image:
+    names = ran.names[6]
+    with Image.open(ran.folder / "my_square.jpg") as image:
         square = np.asarray(image, np.float32)
     covered, (row, column) = square.copy(), divmod(names["heat"].argmax(), 7)
     cell = slice(32 * row, 32 * row + 32), slice(32 * column, 32 * column + 32)
     covered[cell] = square.mean(axis=(0, 1))
     batch = np.stack([square, covered]) / 127.5 - 1
-    rows = head(folder).predict(names["backbone"].predict(batch, verbose=0), verbose=0)
+    rows = ran.head.predict(names["backbone"].predict(batch, verbose=0), verbose=0)
     log_p = np.log(rows[:, rows[0].argmax()] + 1e-9)
     assert names["heat"].shape == (7, 7) and names["heat"].min() >= 0
     assert np.isclose(names["heat"].max(), max(0, log_p[0] - log_p[1]), atol=1e-3)
-
-
-def head(folder: Path):
-    """The layer that lesson 3's block saved."""
-    from keras import models
-
-    return models.load_model(folder / "head.keras")
