@@ -3,12 +3,13 @@
 import resource
 import stat
 import tarfile
+import time
 import zipfile
 from itertools import accumulate
 
 import numpy as np
 import pytest
-from conftest import files_of, kill_once, python, sentence, times_of
+from conftest import files_of, python, sentence, times_of
 from http_server import tarred, zipped
 
 import dogtl
@@ -328,6 +329,18 @@ if "slowly" in sys.argv:
     shutil.copyfileobj = lambda *arguments: (time.sleep(0.05), copy(*arguments))
 download.fetch_folder(sys.argv[1], Path(sys.argv[2]))
 """
+
+
+def kill_once(process, ready):
+    """Wait until a process has come so far, then ``kill -9`` it in the middle."""
+    end = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9, "it was done before it could be killed"
 
 
 def test_killed_while_it_downloads(serve, fetch, web, folder):
