@@ -27,8 +27,6 @@ SUFFIXES = (".jpg", ".png", ".jpeg", ".bmp", ".tif", ".webp", ".gif", ".JPG")
 SIZES = ((70, 50), (41, 64), (32, 32), (33, 90), (120, 48))
 COUNTS = {"train": (9, 7, 8), "valid": (4, 3, 5), "test": (5, 6, 4)}
 BREEDS = ("001.Red_setter", "002.Grass_hound", "003.Striped_pointer")
-
-
 HOME = os.environ.get("DOGTL_HOME")  # `make test` shares one kennel with the notebooks
 
 
@@ -155,20 +153,15 @@ def networks():
     class Grid(tf.Module):
         """48 features, the mean colours of a 4 x 4 grid; counts the squares seen."""
 
-        def __init__(self, work=0, scale=1.0):
+        def __init__(self, scale=1.0):
             super().__init__()
             self.seen, self.scale = tf.Variable(0), tf.Variable(scale)
-            self.work = tf.Variable(work)
 
         @tf.function(input_signature=grid_input)
         def __call__(self, images):
             self.seen.assign_add(tf.shape(images)[0])
-            table, idle = tf.eye(600), tf.zeros([])
-            for _ in tf.range(self.work):  # hard work for nothing
-                table = tf.matmul(table, table)
-                idle += 0 * table[0, 0]
             cells = tf.nn.avg_pool2d(images, 8, 8, "VALID")
-            return self.scale * tf.reshape(cells, [-1, 48]) + idle
+            return self.scale * tf.reshape(cells, [-1, 48])
 
     class Colours(tf.Module):
         """6 features of squares of any size: each colour's mean and spread."""

@@ -23,6 +23,7 @@ from dogtl.report import FIGURES
 COMMANDS = ("square", "extract", "train", "evaluate", "run")
 STEPS = [f"{split} squares" for split in ("train", "valid", "test")]
 STEPS += [step.replace("squares", "bottlenecks") for step in STEPS]
+FULL = "the output: No space left on device"
 NOTHING = [f"{step}: nothing to do" for step in (*STEPS, "linear layer")]
 pytestmark = pytest.mark.usefixtures("logs")
 
@@ -101,21 +102,22 @@ def figures_folder(out: str) -> Path:
 # --- every command --------------------------------------------------------------------
 
 
-def test_the_commands_one_after_another(cli, light, few, home):
+def test_the_commands_one_after_another(cli, light, many, home):
     outs = []
     for command, steps in zip(COMMANDS, (3, 6, 7, 7, 7), strict=True):
-        code, out, err = cli(command, "--photos", few)
+        code, out, err = cli(command, "--photos", many)
         assert code == 0 and not news(err)
         before = times_of(home)
-        again, out_again, err = cli(command, "--photos", few)
+        again, out_again, err = cli(command, "--photos", many)
         assert (again, out_again) == (0, out) and times_of(home) == before
         assert messages(err) == NOTHING[:steps]
         outs.append(out)
     assert sorted(outs) == outs  # each says what the ones before say, and more
-    names = {path.name for path in figures_folder(out).iterdir()}
-    assert names == {
-        f"{name}.{end}" for name in FIGURES for end in ("png", "pdf", "csv")
-    }
+    made = {path.name for path in figures_folder(out).iterdir()}
+    ends = ("csv", "pdf", "png")
+    assert made == {f"{name}.{end}" for name in FIGURES for end in ends}
+    facts = json.loads(cli("evaluate", "--json", "--photos", many)[1])
+    assert facts["top5"] == all_steps(many).evaluation.top5 >= facts["accuracy"]
 
 
 def test_what_they_print_is_of_the_results(cli, options, few, grid, finished):
@@ -139,16 +141,7 @@ def test_what_they_print_is_of_the_results(cli, options, few, grid, finished):
     }
 
 
-def test_evaluate_json_of_seven_breeds(cli, light, many):
-    code, out, _ = cli("evaluate", "--json", "--photos", many)
-    facts = json.loads(out)
-    assert code == 0 and (facts["n_breeds"], facts["n_photos"]) == (7, 21)
-    assert facts["top5"] == all_steps(many).evaluation.top5 >= facts["accuracy"]
-
-
-def test_a_home_carried_where_there_is_no_network_does_nothing_again(
-    cli, web, few, grid, home, monkeypatch
-):
+def test_a_carried_home_needs_no_network(cli, web, few, grid, home, monkeypatch):
     served = [web.serve("m", tarred(grid)), web.serve("dogs.tar.gz", tarred(few))]
     monkeypatch.setenv("DOGTL_DOGS_URL", web.address("dogs.tar.gz"))
     options = ["--photos", "dogs", "--module", web.address("m")]
@@ -216,7 +209,7 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished, monkeypat
         assert code == 1 and messages(err)[-1].startswith(f"{file} can't be written")
     if Path("/dev/full").exists():
         code, out, err = cli(*line[:2], *options, "--csv", "/dev/full")
-        assert code == 1 and messages(err)[-1] == "the output: No space left on device"
+        assert code == 1 and messages(err)[-1] == FULL
     before = Path("a.csv").read_bytes()
     for wrong in (["--top", 0], ["--photos", "./none"], ["--strict"]):
         assert cli(*line[:-1], *wrong)[0] == 1
@@ -225,9 +218,7 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished, monkeypat
     assert cli(*line, 1)[0] == 143 and Path("a.csv").read_bytes() == before
 
 
-def test_predict_needs_the_layer_and_its_module_alone(
-    cli, light, mine, home, monkeypatch
-):
+def test_predict_needs_layer_and_module_alone(cli, light, mine, home, monkeypatch):
     photo = shutil.copy(mine / "test/001.Red_setter/dog_00.jpg", "photo.jpg")
     assert cli("train", "--photos", "./mine")[0] == 0
     before = cli("predict", photo, "--photos", "./mine")
@@ -299,9 +290,9 @@ def test_skipped_photos_are_counted_and_strict_stops_at_them(cli, light, mine):
         (mine / place).write_bytes(b"no image")
     (mine / "valid" / "stray.txt").write_text("stray")
     for _ in range(2):
-        code, out, err = cli("evaluate", "--photos", mine, "--json")
+        code, out, err = cli("evaluate", "--photos", mine, "--json", "--quiet")
         assert code == 0 and json.loads(out)["n_skipped"] == 3
-        assert sum(line.startswith("skipped ") for line in messages(err)) == 3
+        assert [line.split()[0] for line in messages(err)] == ["skipped"] * 3
     assert "3 skipped" in cli("square", "--photos", mine)[1]
     for command in COMMANDS:
         code, out, err = cli(command, "--photos", mine, "--strict")
@@ -365,23 +356,19 @@ def test_clean(cli, light, few, mine, home, tmp_path, monkeypatch):
     assert cli("run", "--photos", mine)[0] == 0
     other = {name for name in files_of(home) if name.startswith("squares/")}
     code, out, _ = cli("run", "--photos", few)
-    drawn, old, key = figures_folder(out).name, "0" * 8, "0" * 20
-    bottlenecks = {f"bottlenecks/{key}/{key}.npz", f"linear/{key}.npz"}
-    squares = {f"squares/32/001.Red_setter/a-{key}.{end}" for end in ("jpg", "txt")}
-    figures = {f"figures/{drawn[:-8]}{old}/per_breed.{end}" for end in ("csv", "png")}
-    mixed = {f"figures/{drawn[:-8]}{old}/mine.csv", f"linear/{key}.txt", "linear/a.npz"}
-    mixed |= {
-        "squares/32/001.Red_setter/a.jpg",
-        f"photos/a/b/a-{key}.jpg",
-        "run/a.html",
-    }
-    for name in (*bottlenecks, *squares, *figures, *mixed):
+    old, key = figures_folder(out).name[:-8] + "0" * 8, "0" * 20
+    goes = {f"bottlenecks/{key}/{key}.npz", f"linear/{key}.npz"}
+    goes |= {f"squares/32/001.Red_setter/a-{key}.{end}" for end in ("jpg", "txt")}
+    goes |= {f"figures/{old}/per_breed.{end}" for end in ("csv", "png")}
+    stays = {f"figures/{old}/mine.csv", f"linear/{key}.txt", "linear/a.npz"}
+    stays |= {f"photos/a/b/a-{key}.jpg", "squares/32/002.Dog/a.jpg", "run/a.html"}
+    for name in goes | stays:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("10 letters")
-    os.utime(home / f"figures/{drawn[:-8]}{old}/per_breed.csv", (0, 0))
+    os.utime(home / f"figures/{old}/per_breed.csv", (0, 0))
     shutil.copytree(home / f"bottlenecks/{key}", tmp_path / "outside")
     (home / "bottlenecks" / ("1" * 20)).symlink_to(tmp_path / "outside")
-    goes = other | bottlenecks | squares | figures
+    goes |= other
     before = files_of(home)
     size = sum(len(before[name]) for name in goes) / 1e6
     said = f"{len(goes)} files, {size:.1f} MB, in {home}\n"
@@ -463,16 +450,10 @@ def test_wrong_usage(cli, line):
     assert "error: " in err.splitlines()[-1]
 
 
-def test_quiet_prints_the_result_alone(cli, options, finished, few):
+def test_quiet_prints_the_result_alone(cli, options, finished):
     for command, start in (("evaluate", ""), ("run", "figures in ")):
         code, out, err = cli(command, *options, "--quiet")
         assert (code, err) == (0, "") and out.startswith(start) and "breeds" not in out
-    (few / "test" / "stray.txt").write_text("no photo")
-    try:
-        code, out, err = cli("evaluate", *options, "-q")
-    finally:
-        (few / "test" / "stray.txt").unlink()
-    assert code == 0 and len(messages(err)) == 1 and "stray.txt" in err
 
 
 def test_help_and_version(cli):
@@ -490,28 +471,24 @@ def test_help_and_version(cli):
 # --- what is chosen -------------------------------------------------------------------
 
 
-CHOICES = {
-    "dogs": "dogs",
-    "./dogs": "{here}/dogs",
-    "a/../b/": "{here}/b",
-    "/a/b": "/a/b",
-    "~/a": "{user}/a",
-    "c:dogs": "{here}/c:dogs",
-    "https://tfhub.dev/x/1": "https://tfhub.dev/x/1",
-    "file:///a": "file:///a",
-}
-
-
-@pytest.mark.parametrize("value", CHOICES)
-def test_arguments_then_variables_then_the_default(value, monkeypatch, tmp_path):
-    chosen = CHOICES[value].format(here=tmp_path, user=Path.home())
-    assert choose(None, "DOGTL_PHOTOS", "kennel") == "kennel"
+@pytest.mark.parametrize(
+    ("value", "chosen"),
+    [
+        ("dogs", "dogs"),
+        ("./dogs", "{here}/dogs"),
+        ("a/../b/", "{here}/b"),
+        ("/a/b", "/a/b"),
+        ("~/a", "{user}/a"),
+        ("c:dogs", "{here}/c:dogs"),
+        ("https://tfhub.dev/x/1", "https://tfhub.dev/x/1"),
+        ("file:///a", "file:///a"),
+    ],
+)
+def test_words_paths_and_addresses_are_told_apart(value, chosen, tmp_path, monkeypatch):
+    chosen = chosen.format(here=tmp_path, user=Path.home())
+    assert choose(value, "DOGTL_PHOTOS", "kennel") == chosen
     monkeypatch.setenv("DOGTL_PHOTOS", value)
     assert choose(None, "DOGTL_PHOTOS", "kennel") == chosen
-    monkeypatch.setenv("DOGTL_PHOTOS", "other")
-    assert choose(value, "DOGTL_PHOTOS", "kennel") == chosen
-    assert choose("", "DOGTL_PHOTOS", "kennel") == "other"
-    assert choose(Path("dogs"), "DOGTL_PHOTOS", "kennel") == f"{tmp_path}/dogs"
 
 
 def test_the_variables_of_a_command(cli, monkeypatch, few, grid, home, tmp_path):
@@ -570,11 +547,7 @@ def test_output_that_nobody_takes(options, finished):
     """As in ``dogtl run | head -1``, and on a full disk."""
     read, write = os.pipe()
     os.close(read)
-    cases = {
-        write: (141, []),
-        "/dev/full": (1, ["the output: No space left on device"]),
-    }
-    for place, expected in cases.items():
+    for place, expected in ((write, (141, [])), ("/dev/full", (1, [FULL]))):
         if place == write or Path(place).exists():
             command = [sys.executable, "-m", "dogtl", "fetch", *options]
             with open(place, "w") as out:
@@ -582,13 +555,11 @@ def test_output_that_nobody_takes(options, finished):
             assert (process.returncode, messages(process.stderr)) == expected
 
 
-def test_export_and_predict_with_the_model_alone(
-    cli, options, few, finished, tmp_path, monkeypatch
-):
+def test_an_exported_model_predicts_alone(cli, options, few, finished, monkeypatch):
     photos = sorted((few / "test").rglob("*.jpg"))[:2]
     code, out, err = cli("export", *options, "model")
     assert code == 0 and messages(err) == NOTHING
-    assert out.endswith(f"]\nmodel in {tmp_path / 'model'}\n")  # no figures
+    assert out.endswith(f"]\nmodel in {Path.cwd() / 'model'}\n")  # no figures
     facts = json.loads(Path("model", "model.json").read_text("utf-8"))
     assert facts["photos"] == few.name and facts["n_photos"] == 5
     expected = json.loads(cli("predict", *options, "--json", *photos)[1])

@@ -69,11 +69,9 @@ def run(start, tmp_path):
 def alone(few, tmp_path_factory):
     """The files that an undisturbed run leaves."""
     home = tmp_path_factory.mktemp("alone")
-    line = ["run", "--photos", str(few), "--home", str(home)]
-    process = FORKS.Process(target=light.start, args=(line, home.with_suffix(".log")))
-    process.start()
-    process.join()
-    assert process.exitcode == 0 and len(files_of(home)) > 30
+    line = [sys.executable, PROGRAM, "run", "--photos", few, "--home", home]
+    subprocess.run(line, check=True)
+    assert len(files_of(home)) > 30
     return files_of(home)
 
 
