@@ -34,12 +34,12 @@ def cli(capfd):
 
     def run(*arguments):
         capfd.readouterr()
-        handler = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as stop:
             code = stop.code
-        assert signal.getsignal(signal.SIGTERM) == handler
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         out, err = capfd.readouterr()
         assert "Traceback" not in out + err
         return code, out, err
@@ -533,11 +533,8 @@ def test_nothing_heavy_is_imported_for_nothing(options, finished):
 @pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_no_traceback(options, finished, closed):
     command = ["sh", "-c", f'exec "$0" -m dogtl "$@" {closed}', sys.executable]
-    for line, code in (
-        (["--help"], 0),
-        (["fetch", *options], 0),
-        (["predict", "a"], 1),
-    ):
+    cases = ((["--help"], 0), (["fetch", *options], 0), (["predict", "a"], 1))
+    for line, code in cases:
         process = subprocess.run([*command, *line], capture_output=True, text=True)
         assert process.returncode == code, process.stderr
         assert "Traceback" not in process.stderr and "Error" not in process.stderr
