@@ -101,7 +101,8 @@ def test_the_command_line_hands_work_to_a_cluster(client, dogs, tmp_path, logs, 
     assert files_of(two) == files_of(one)
     assert client.run(loaded) == {busy: 1, idle: 0}
     assert main(hand_out) == 0
-    assert capfd.readouterr().err.count("nothing to do") == 6
+    said = capfd.readouterr().err  # of each step but valid's squares: one is spoilt
+    assert said.count("nothing to do") == 5
     client.run(pause, False, workers=[idle])
 
 
