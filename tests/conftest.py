@@ -1,11 +1,11 @@
 """What the tests share: photos drawn from nothing, and small modules exported."""
 
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +14,12 @@ import matplotlib
 import numpy as np
 import pytest
 from http_server import Server
-from light import Means  # noqa: F401 (other files take it from here)
+from light import Means, die_at  # noqa: F401 (other files take them from here)
 from PIL import Image
 
 import dogtl
 from dogtl import download
+from dogtl.base import log
 
 matplotlib.use("Agg")  # not the variable, which would reach the notebooks' kernels
 
@@ -26,8 +27,6 @@ SUFFIXES = (".jpg", ".png", ".jpeg", ".bmp", ".tif", ".webp", ".gif", ".JPG")
 SIZES = ((70, 50), (41, 64), (32, 32), (33, 90), (120, 48))
 COUNTS = {"train": (9, 7, 8), "valid": (4, 3, 5), "test": (5, 6, 4)}
 BREEDS = ("001.Red_setter", "002.Grass_hound", "003.Striped_pointer")
-
-
 HOME = os.environ.get("DOGTL_HOME")  # `make test` shares one kennel with the notebooks
 
 
@@ -61,25 +60,23 @@ def home(monkeypatch, tmp_path):
     return tmp_path / "home"
 
 
+@pytest.fixture
+def logs(monkeypatch):
+    """What a command does to the log stays with its test."""
+    monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
+    monkeypatch.setattr(log, "level", log.level)
+
+
 def all_steps(photos=None, module=None, size=None, home=None):
     """Everything from photos to an evaluation, as attributes."""
-    photos, module = (
-        dogtl.load_photos(photos, home),
-        dogtl.load_module(module, size, home),
-    )
-    squares = dogtl.square(photos, module.size, home)
-    bottlenecks = dogtl.extract(squares, module, home)
-    layer = dogtl.train(bottlenecks, home)
-    evaluation = dogtl.evaluate(layer, bottlenecks["test"])
-    return SimpleNamespace(
-        home=home,
-        photos=photos,
-        module=module,
-        squares=squares,
-        bottlenecks=bottlenecks,
-        layer=layer,
-        evaluation=evaluation,
-    )
+    made = SimpleNamespace(home=home)
+    made.photos = dogtl.load_photos(photos, home)
+    made.module = dogtl.load_module(module, size, home)
+    made.squares = dogtl.square(made.photos, made.module.size, home)
+    made.bottlenecks = dogtl.extract(made.squares, made.module, home)
+    made.layer = dogtl.train(made.bottlenecks, home)
+    made.evaluation = dogtl.evaluate(made.layer, made.bottlenecks["test"])
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +116,13 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few(tmp_path_factory):
+    """Fewer photos of the same breeds, for commands; they are shared as well."""
+    counts = {"train": (2, 2, 2), "valid": (1, 1, 1), "test": (2, 2, 1)}
+    return draw_photos(tmp_path_factory.mktemp("few") / "dogs", counts=counts)
+
+
+@pytest.fixture(scope="session")
 def many(tmp_path_factory):
     """Photos of seven breeds, with ``validation`` instead of ``valid``."""
     breeds = [f"{i:03}.Breed_{i}" for i in range(7)]
@@ -149,20 +153,15 @@ def networks():
     class Grid(tf.Module):
         """48 features, the mean colours of a 4 x 4 grid; counts the squares seen."""
 
-        def __init__(self, work=0, scale=1.0):
+        def __init__(self, scale=1.0):
             super().__init__()
             self.seen, self.scale = tf.Variable(0), tf.Variable(scale)
-            self.work = tf.Variable(work)
 
         @tf.function(input_signature=grid_input)
         def __call__(self, images):
             self.seen.assign_add(tf.shape(images)[0])
-            table, idle = tf.eye(600), tf.zeros([])
-            for _ in tf.range(self.work):  # hard work for nothing
-                table = tf.matmul(table, table)
-                idle += 0 * table[0, 0]
             cells = tf.nn.avg_pool2d(images, 8, 8, "VALID")
-            return self.scale * tf.reshape(cells, [-1, 48]) + idle
+            return self.scale * tf.reshape(cells, [-1, 48])
 
     class Colours(tf.Module):
         """6 features of squares of any size: each colour's mean and spread."""
@@ -272,35 +271,3 @@ def python(code: str, *arguments: object) -> subprocess.Popen:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-def die_at(call, suffix=""):
-    """Kill this process where it is about to give the n-th such file its name."""
-    import os
-
-    replace, calls = os.replace, []
-
-    def fatal(part, file):
-        calls.extend([file] * str(file).endswith(suffix))
-        if len(calls) == call:
-            os.kill(os.getpid(), 9)
-        replace(part, file)
-
-    os.replace = fatal
-
-
-def wait_until(process: subprocess.Popen, ready) -> None:
-    """Wait until a process has come so far."""
-    end = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "it never came so far"
-        time.sleep(0.002)
-
-
-def kill_once(process: subprocess.Popen, ready) -> None:
-    """Wait until a process has come so far, then ``kill -9`` it in the middle."""
-    wait_until(process, ready)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -9, "it was done before it could be killed"

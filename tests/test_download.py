@@ -3,12 +3,13 @@
 import resource
 import stat
 import tarfile
+import time
 import zipfile
 from itertools import accumulate
 
 import numpy as np
 import pytest
-from conftest import files_of, kill_once, python, sentence, times_of
+from conftest import files_of, python, sentence, times_of
 from http_server import tarred, zipped
 
 import dogtl
@@ -16,13 +17,13 @@ from dogtl import DogtlError, download
 
 RNG = np.random.default_rng(0)
 BREEDS = ["001.Affenpinscher", "002.Afghan_hound"]
-FOLDERS = [
-    f"{split}/{breed}" for split in ("train", "valid", "test") for breed in BREEDS
-]
+SPLITS = ("train", "valid", "test")
+FOLDERS = [f"{split}/{breed}" for split in SPLITS for breed in BREEDS]
 FILES = {f"{name}/{i}.jpg": RNG.bytes(1500) for name in FOLDERS for i in range(3)}
 MEMBERS = [(f"dogImages/{name}", data) for name, data in FILES.items()]
 MEMBERS += [("__MACOSX/dogImages/._a.jpg", b"what a Mac adds, and nobody wants")]
 ARCHIVE = zipped(MEMBERS)
+TWO = {name: RNG.bytes(1500) for name in ("a.jpg", "b.jpg")}
 
 
 @pytest.fixture
@@ -71,6 +72,10 @@ def test_an_archive_is_fetched_once(serve, fetch, folder, caplog, web):
     fetch()
     assert web.address("dogs.zip") in caplog.text and str(folder.parent) in caplog.text
     before = times_of(folder.parent)
+    fetch()
+    part = folder.with_name("dogs.part")  # left by a process killed at the very end
+    (part / "unpacked" / "__MACOSX").mkdir(parents=True)
+    (part / "archive").write_bytes(b"a gigabyte")
     fetch()
     assert served.asked == [None] and times_of(folder.parent) == before
 
@@ -178,9 +183,8 @@ def test_an_address_that_has_moved(web, serve, fetch, fail):
 
 def test_a_server_that_falls_silent_is_asked_again(serve, fetch, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
-    two = {name: RNG.bytes(1500) for name in ("a.jpg", "b.jpg")}
-    served = serve(zipped(two.items()), pause=0.5)
-    fetch(two)
+    served = serve(zipped(TWO.items()), pause=0.5)
+    fetch(TWO)
     assert len(served.asked) > 2
 
 
@@ -330,9 +334,20 @@ download.fetch_folder(sys.argv[1], Path(sys.argv[2]))
 """
 
 
+def kill_once(process, ready):
+    """Wait until a process has come so far, then ``kill -9`` it in the middle."""
+    end = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9, "it was done before it could be killed"
+
+
 def test_killed_while_it_downloads(serve, fetch, web, folder):
-    two = {name: RNG.bytes(1500) for name in ("a.jpg", "b.jpg")}
-    body = zipped(two.items())  # less than what Python keeps before it writes to a file
+    body = zipped(TWO.items())  # less than what Python keeps before it writes to a file
     serve(body, pause=0.2)
     part = folder.with_name("dogs.part") / "archive"
     process = python(FETCH, web.address("dogs.zip"), folder)
@@ -340,7 +355,7 @@ def test_killed_while_it_downloads(serve, fetch, web, folder):
     have = part.stat().st_size
     assert have < len(body) and not folder.exists()
     served = serve(body)
-    fetch(two)
+    fetch(TWO)
     assert served.asked == [f"bytes={have}-"] and served.sent == len(body) - have
 
 
@@ -353,16 +368,6 @@ def test_killed_while_it_unpacks(serve, fetch, web, folder):
     (part / "dogImages" / "old.jpg").write_bytes(b"of an archive that was replaced")
     fetch()
     assert served.asked == [None]  # it isn't downloaded again
-
-
-def test_killed_at_the_very_end(serve, fetch, folder):
-    served = serve()
-    fetch()
-    part = folder.with_name("dogs.part")
-    (part / "unpacked" / "__MACOSX").mkdir(parents=True)
-    (part / "archive").write_bytes(b"a gigabyte")
-    fetch()
-    assert served.asked == [None]
 
 
 def test_two_at_a_time_fetch_once(serve, fetch, web, folder):

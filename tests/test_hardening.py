@@ -16,13 +16,12 @@ from pathlib import Path
 import light
 import numpy as np
 import pytest
-from conftest import draw_photos, files_of, sentence, times_of
+from conftest import files_of, sentence, times_of
 
 import dogtl
 from dogtl import store
 
 PROGRAM = Path(light.__file__)
-COUNTS = {"train": (2, 2, 2), "valid": (1, 1, 1), "test": (2, 2, 1)}
 # Its children have imported everything when they begin.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([PROGRAM.stem])
@@ -36,20 +35,16 @@ def importable():
         yield
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Few photos of three breeds; they are shared."""
-    return draw_photos(tmp_path_factory.mktemp("few") / "dogs", counts=COUNTS)
-
-
 @pytest.fixture
 def start(few, home, tmp_path):
     """Start a command in a process of its own; `log` has what it says."""
 
-    def start(*line, photos=few, home=home, log=tmp_path / "log"):
+    def start(*line, home=home, log=tmp_path / "log", fatal=0):
         log.unlink(missing_ok=True)
-        line = [*(line or ["run"]), "--photos", photos, "--home", home]
-        process = FORKS.Process(target=light.start, args=([*map(str, line)], log))
+        line = [*(line or ["run"]), "--photos", few, "--home", home]
+        process = FORKS.Process(
+            target=light.start, args=([*map(str, line)], log, fatal)
+        )
         process.start()
         return process
 
@@ -74,11 +69,9 @@ def run(start, tmp_path):
 def alone(few, tmp_path_factory):
     """The files that an undisturbed run leaves."""
     home = tmp_path_factory.mktemp("alone")
-    line = ["run", "--photos", str(few), "--home", str(home)]
-    process = FORKS.Process(target=light.start, args=(line, home.with_suffix(".log")))
-    process.start()
-    process.join()
-    assert process.exitcode == 0 and len(files_of(home)) > 30
+    line = [sys.executable, PROGRAM, "run", "--photos", few, "--home", home]
+    subprocess.run(line, check=True)
+    assert len(files_of(home)) > 30
     return files_of(home)
 
 
@@ -115,6 +108,17 @@ def test_stopped_at_any_moment_it_goes_on(
     assert run()[0] == 0 and files_of(home) == alone
 
 
+def test_killed_before_any_file_has_its_name_it_goes_on(start, alone, home):
+    codes = []
+    while 0 not in codes and len(codes) < len(alone):
+        process = start(fatal=3)  # so each run adds two files
+        process.join()
+        codes.append(process.exitcode)
+        assert process.exitcode == 0 or list(home.rglob("*.part"))
+    assert len(codes) > 10 and set(codes) == {-9, 0}
+    assert files_of(home) == alone
+
+
 def test_four_runs_at_once(start, alone, home, tmp_path):
     four = [start(log=tmp_path / f"{i}") for i in range(4)]
     for process in four:
@@ -148,15 +152,29 @@ def swallowed(data: bytes) -> bytes:
     return data[:at] + size.to_bytes(2, "little") + data[at + 2 :]
 
 
-def short_of_a_field(data: bytes) -> bytes:
+def fields_of(data: bytes) -> dict:
     with np.load(io.BytesIO(data)) as stored:
-        fields = dict(list(stored.items())[1:])
+        return dict(stored)
+
+
+def bytes_of(fields: dict) -> bytes:
     np.savez(buffer := io.BytesIO(), **fields)
     return buffer.getvalue()
 
 
+def short_of_a_field(data: bytes) -> bytes:
+    _, *fields = fields_of(data).items()
+    return bytes_of(dict(fields))
+
+
+def narrower(data: bytes) -> bytes:
+    fields = fields_of(data)
+    table = "kernel" if "kernel" in fields else "features"
+    return bytes_of(fields | {table: fields[table][:, 1:]})
+
+
 ARRAYS = ("bottlenecks", "linear", "layers")
-DAMAGES = (emptied, cut, flipped, short_of_a_field)
+DAMAGES = (emptied, cut, flipped, short_of_a_field, narrower)
 DAMAGED = [(kind, damage) for kind in ARRAYS for damage in DAMAGES]
 DAMAGED += [("squares", emptied), ("figures", emptied)]
 
@@ -326,36 +344,33 @@ def test_a_read_only_disk(disk, run):
 # Root may do anything, unless it gives that up.
 OBEY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 WHERE = [  # what a shell does with a finished home, and how that ends
-    ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $RUN", 0, "accuracy"),
-    ("unset HOME; $RUN", 0, "accuracy"),
-    ("TMPDIR=/nowhere $RUN", 0, "accuracy"),
-    ("PYTHONOPTIMIZE=2 $RUN", 0, "accuracy"),
-    ("cd /; $RUN", 0, "accuracy"),
-    ("mkdir shut; chmod 500 shut; cd shut; $RUN", 0, "accuracy"),
-    ("mkdir gone; cd gone; rmdir ../gone; $RUN", 0, "accuracy"),
-    ("$RUN <&-", 0, "accuracy"),
-    ("chmod -R a-w home; $RUN", 0, "accuracy"),
-    ("chmod 500 home; $RUN --home home/new", 1, "home/new: Permission denied"),
-    ("touch file; $RUN --home file", 1, "file/squares"),
-    ("$RUN --home ''", 2, "--home"),
-    ("$RUN --home '~nosuchuser/x'", 1, "nosuchuser"),
-    ("mkdir shut; chmod 0 shut; $RUN --photos shut/dogs", 1, "no right"),
+    ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $DOGTL run", 0, "accuracy"),
+    ("unset HOME; $DOGTL run", 0, "accuracy"),
+    ("TMPDIR=/nowhere $DOGTL run", 0, "accuracy"),
+    ("PYTHONOPTIMIZE=2 $DOGTL run", 0, "accuracy"),
+    ("cd /; $DOGTL run", 0, "accuracy"),
+    ("mkdir shut; chmod 500 shut; cd shut; $DOGTL run", 0, "accuracy"),
+    ("mkdir gone; cd gone; rmdir ../gone; $DOGTL run", 0, "accuracy"),
+    ("chmod -R a-w home; $DOGTL run", 0, "accuracy"),
+    ("chmod -R a-w home; $DOGTL clean", 0, "deleted 0 files"),
+    ("chmod -R a-w home; $DOGTL predict $DOGTL_PHOTOS/test", 0, "Red_setter"),
+    ("chmod 500 home; $DOGTL run --home home/new", 1, "home/new: Permission denied"),
+    ("touch file; $DOGTL run --home file", 1, "file/squares"),
+    ("$DOGTL run --home '~nosuchuser/x'", 1, "nosuchuser"),
+    ("mkdir shut; chmod 0 shut; $DOGTL run --photos shut/dogs", 1, "no right"),
 ]
 
 
 @pytest.mark.parametrize(("line", "code", "words"), WHERE)
-def test_where_it_runs(run, home, few, tmp_path, line, code, words):
+def test_where_it_runs(run, few, tmp_path, monkeypatch, line, code, words):
+    monkeypatch.setenv("DOGTL_PHOTOS", str(few))
     assert run()[0] == 0
-    command = f"{sys.executable} {PROGRAM} run --photos {few} --home {home}"
-    path = os.pathsep.join([str(Path(dogtl.__file__).parents[1]), *sys.path])
-    shell = [*(OBEY if os.geteuid() == 0 else []), "sh", "-c"]
+    monkeypatch.setenv("DOGTL", f"{sys.executable} {PROGRAM}")
+    path = [str(Path(dogtl.__file__).parents[1]), *sys.path]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    shell = [*(OBEY if os.geteuid() == 0 else []), "sh", "-c", line]
     before = set(tmp_path.iterdir())
-    done = subprocess.run(
-        [*shell, line.replace("$RUN", command)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(shell, capture_output=True, text=True)
     said = done.stderr.splitlines()
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
     assert words in (done.stdout if code == 0 else said[-1])

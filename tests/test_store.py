@@ -14,7 +14,6 @@ import pytest
 from conftest import BREEDS, Means, draw, python, times_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 import dogtl
 from dogtl import store
@@ -94,6 +93,20 @@ def one_moved_to_another_split(mine):
     (mine / "train" / name).rename(mine / "test" / name)
 
 
+@costs(51, 0)
+def the_folder_moved(mine):
+    return mine.rename(mine.with_name("elsewhere"))
+
+
+@costs(51, 1)
+def another_folder_that_looks_alike(mine):
+    """Its photos have equal paths inside, sizes and times."""
+    (mine.parent / "other").mkdir()
+    other = shutil.copytree(mine, mine.parent / "other" / mine.name)
+    assert repaint(other / "train" / RED / "dog_03.bmp", keep_time=True)
+    return other
+
+
 @costs(12, 0)
 def a_split_renamed(mine):
     (mine / "valid").rename(mine / "validation")
@@ -115,7 +128,7 @@ def test_a_change_is_seen_and_costs_no_more_than_it_must(mine, home, seen, chang
     squared_and_extracted(mine)
     before = times_of(home)
     seen.clear()
-    change(mine)
+    mine = change(mine) or mine
     after = squared_and_extracted(mine)
     assert len(seen) == n_extracted
     new = times_of(home).items() - before.items()
@@ -194,70 +207,6 @@ def test_edited_code_makes_its_results_again(
     differ = (np.load("features.npy") != expected).any(axis=1)
     assert differ.all() if new == "Resampling.BOX" else not differ.any()
     assert squared_and_extracted(photos, size=24) == (files, rows)
-
-
-# --- a finished home -----------------------------------------------------------------
-
-
-def test_a_home_carried_elsewhere_with_its_photos_does_nothing_again(
-    photos, tmp_path, seen
-):
-    home, moved = tmp_path / "home", tmp_path / "carried" / "elsewhere"
-    shutil.copytree(photos, home / "photos/dogs")
-    _, first = squared_and_extracted(home / "photos/dogs", home)
-    before = times_of(shutil.copytree(home, moved))
-    seen.clear()
-    _, again = squared_and_extracted(moved / "photos/dogs", moved)
-    assert times_of(moved) == before and seen == []
-    assert list(again.values()) == list(first.values())
-
-
-def test_photos_that_moved_are_not_extracted_again(photos, tmp_path, seen):
-    _, first = squared_and_extracted(photos)
-    seen.clear()
-    _, again = squared_and_extracted(shutil.copytree(photos, tmp_path / "elsewhere"))
-    assert list(again.values()) == list(first.values()) and seen == []
-
-
-def test_two_folders_that_look_alike_never_share_a_square(tmp_path):
-    """Their photos have equal paths inside, sizes and times."""
-    made = {}
-    for where, colour in (("one", "red"), ("other", "blue")):
-        folder = tmp_path / where / "dogs"
-        for place in ("train/a", "train/b", "valid/a", "test/a"):
-            (folder / place).mkdir(parents=True)
-            Image.new("RGB", (40, 40), colour).save(folder / place / "dog.bmp")
-            os.utime(folder / place / "dog.bmp", (1e9, 1e9))
-        squares = dogtl.square(dogtl.load_photos(folder), 32)
-        made[where] = dogtl.read_square(squares.files["test"][0])[0, 0].argmax()
-    assert made == {"one": 0, "other": 2}
-
-
-@pytest.fixture(scope="module")
-def whole(photos, tmp_path_factory):
-    """A home with a shard of bottlenecks for each split, one's bytes, what's right."""
-    home = tmp_path_factory.mktemp("whole")
-    expected = squared_and_extracted(photos, home)
-    shard = sorted(home.rglob("*.npz"))[0]
-    return home, shard, shard.read_bytes(), expected
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"hashes": ["a"]},
-        {"features": np.ones((1, 48), np.float32)},
-        {"hashes": ["a"], "features": np.ones((2, 48), np.float32)},
-        {"hashes": ["a"], "features": np.ones((1, 47), np.float32)},
-        {"hashes": ["a"], "features": np.ones((48,), np.float32)},
-    ],
-)
-def test_a_shard_of_another_kind_is_not_read(whole, photos, fields):
-    home, shard, intact, expected = whole
-    np.savez(shard, **fields)
-    assert squared_and_extracted(photos, home) == expected
-    assert shard.read_bytes() == intact
 
 
 # --- the store itself ----------------------------------------------------------------
