@@ -104,7 +104,8 @@ def extract(
             f"the module {module.name} takes squares of {module.size} pixels, not of"
             f" {squares.size}: make them with dogtl.square(photos, module.size)"
         )
-    _say_if_strange(squares, module)
+    if mismatch := find_mismatch(squares, module):
+        log.warning("%s", mismatch)
     home = store.find_home(home)
     folder = home / "bottlenecks" / store.fingerprint(CODE, module.fingerprint)
     made_by = {"name": module.name, "fingerprint": module.fingerprint}
@@ -241,13 +242,17 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
         )
 
 
-def _say_if_strange(squares: Squares, module: Module) -> None:
-    """Log that a toy is to see photos, or a real module the kennel's drawings."""
-    drawn = toy.KENNEL in next(iter(squares.paths.values()))[0].parts
-    toys = "the %s module knows drawings only: use --module mobilenet_v2, or a folder"
-    real = "the kennel is drawn, and %s knows photos: use --module toy, or your photos"
-    if drawn != (is_toy := module.name.startswith("toy")):
-        log.warning(toys if is_toy else real, module.label)
+def find_mismatch(squares: Squares, module: Module) -> str:
+    """Say that a toy is to see photos, or a real module the kennel's drawings."""
+    is_drawn = toy.KENNEL in next(iter(squares.paths.values()))[0].parts
+    is_toy = module.name.startswith("toy")
+    if is_toy and not is_drawn:
+        knows, advice = "drawings only", "use --module mobilenet_v2, or a folder"
+    elif is_drawn and not is_toy:
+        knows, advice = "photos, and the kennel is drawn", "use --module toy"
+    else:
+        return ""
+    return f"the module {module.label} knows {knows}: {advice}"
 
 
 def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarray]:

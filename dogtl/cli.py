@@ -8,13 +8,15 @@ import logging
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import dogtl
 from dogtl import cleanup, cluster, exports, linear, prediction, report, store, terminal
-from dogtl.base import DogtlError, log, plural, why
+from dogtl.base import DogtlError, choose, log, plural, why
+from dogtl.bottlenecks import find_mismatch
 
 COMMANDS = {
     "fetch": "Get photos and module in advance, for machines without network.",
@@ -79,7 +81,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _clean(options)
     with cluster.connect(options.cluster) as client:
         for command, lines in _steps(options, client):
-            if command == options.command or not (options.json or options.quiet):
+            is_result = command in (options.command, "evaluate")
+            if is_result or not (options.json or options.quiet):
                 terminal.show(*lines)
             if command == options.command:
                 break
@@ -134,12 +137,16 @@ def _steps(options: argparse.Namespace, client) -> Iterator[tuple[str, list[str]
     home = options.home
     if options.command == "export":
         exports.check_folder(options.folder)  # rather than after hours
+    photos = None
+    if choose(options.photos, "DOGTL_PHOTOS", "kennel") not in ("kennel", "dogs"):
+        photos = dogtl.load_photos(options.photos, home)  # typos show early
     module = dogtl.load_module(options.module, options.size, home)
-    photos = dogtl.load_photos(options.photos, home)
+    photos = photos or dogtl.load_photos(options.photos, home)
+    said = [f"{photos}", f"  in {photos.folder}", f"{module}", f"  in {module.folder}"]
     if options.splits:
         dogtl.photos.write_splits(photos, options.splits)
-    places = f"  in {photos.folder}", f"  in {module.folder}"
-    yield "fetch", [str(photos), places[0], str(module), places[1]]
+        said.append(f"splits in {options.splits}")
+    yield "fetch", said
     squares = dogtl.square(photos, module.size, home, client)
     skipped = [item for some in squares.skipped.values() for item in some.items()]
     if options.strict and skipped:
@@ -153,7 +160,8 @@ def _steps(options: argparse.Namespace, client) -> Iterator[tuple[str, list[str]
     yield "train", [str(layer)]
     evaluation = dogtl.evaluate(layer, bottlenecks["test"])
     facts = json.dumps(report.summary(evaluation, squares, module), indent=2)
-    said = report.lines(evaluation)
+    mismatch = find_mismatch(squares, module)
+    said = [*filter(None, [mismatch]), *report.lines(evaluation)]
     yield "evaluate", facts.split("\n") if options.json else said
     if options.command == "export":
         made_of = (evaluation, options.tflite, Path(squares.name).name)
@@ -178,7 +186,9 @@ def _clean(options: argparse.Namespace) -> int:
             os.removedirs(folder)
     did = "would delete" if options.dry_run else "deleted"
     what = f"{len(files):,} {plural(len(files), 'file')}, {n_bytes / 1e6:,.1f} MB"
-    terminal.show(f"{did} {what}, in {options.home}")
+    kinds = Counter(file.relative_to(options.home).parts[0] for file in files)
+    each = [f"  {n:,} in {options.home / kind}" for kind, n in kinds.items()]
+    terminal.show(f"{did} {what}", *each)
     return 0
 
 
@@ -218,9 +228,11 @@ def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]
     ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
     names = [name + rank for rank in ranks for name in ("breed", "probability")]
     text = io.StringIO(newline="")
-    rows = csv.writer(text)
+    rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["photo", *names, "error"])
+    n_photos = 0
     for result in results:
+        n_photos += 1
         best = result.get("predictions", [])
         cells = [cell for one in best for cell in one.values()] or [""] * len(names)
         rows.writerow([result["photo"], *cells, result.get("error", "")])
@@ -230,6 +242,7 @@ def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]
         file.write_bytes(data)  # /dev/stdout and the like
     else:
         store.atomic_write(Path(os.path.realpath(file)), data)
+    log.info("%d %s in %s", n_photos, plural(n_photos, "photo"), file)
 
 
 def _read_layer(options: argparse.Namespace) -> dogtl.LinearLayer:

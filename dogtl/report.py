@@ -58,9 +58,10 @@ def draw(
     tables = {
         "training_curves": dogtl.history_table(layer),
         "per_breed": dogtl.per_breed(evaluation),
-        "confused_pairs": dogtl.confused_pairs(evaluation),
-        "most_confident_errors": errors,
     }
+    if not evaluation.correct.all():  # else there's nothing to draw
+        tables["confused_pairs"] = dogtl.confused_pairs(evaluation)
+        tables["most_confident_errors"] = errors
     if len(evaluation.breeds) <= MAX_CONFUSION_BREEDS:
         tables["confusion"] = dogtl.confusion_table(evaluation)
     style = os.environ.get("DOGTL_STYLE")

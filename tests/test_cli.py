@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Means, all_steps, files_of, python, times_of
 from http_server import tarred
@@ -18,7 +20,7 @@ from light import sketch
 import dogtl
 from dogtl.base import choose
 from dogtl.cli import main
-from dogtl.report import FIGURES
+from dogtl.report import DRAWN, draw
 
 COMMANDS = ("square", "extract", "train", "evaluate", "run")
 STEPS = [f"{split} squares" for split in ("train", "valid", "test")]
@@ -115,7 +117,7 @@ def test_the_commands_one_after_another(cli, light, many, home):
     assert sorted(outs) == outs  # each says what the ones before say, and more
     made = {path.name for path in figures_folder(out).iterdir()}
     ends = ("csv", "pdf", "png")
-    assert made == {f"{name}.{end}" for name in FIGURES for end in ends}
+    assert made == {f"{name}.{end}" for name in DRAWN for end in ends}
     facts = json.loads(cli("evaluate", "--json", "--photos", many)[1])
     assert facts["top5"] == all_steps(many).evaluation.top5 >= facts["accuracy"]
 
@@ -190,8 +192,9 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished, monkeypat
     Path("mine/bad.jpg").write_bytes(b"no image")
     line = ["predict", few / "test", "mine", *options, "--csv", "a.csv", "--top"]
     code, out, err = cli(*line, 2)
-    (said,) = news(err)
+    said, last = news(err)
     assert (code, out) == (1, "") and said.startswith("mine/bad.jpg: ")
+    assert last == "6 photos in a.csv"
     with open("a.csv", newline="") as text:
         *rows, last = csv.DictReader(text)
     assert ",".join(last) == "photo,breed,probability,breed_2,probability_2,error"
@@ -248,6 +251,14 @@ def test_layers_lie_apart_and_are_listed(cli, options, few, mine, finished):
         assert all(file.stem in said for file in files)
 
 
+def test_without_mistakes_no_figure_shows_them(kennel, tmp_path):
+    labels = kennel.bottlenecks["test"].labels
+    perfect = replace(kennel.evaluation, probabilities=np.eye(12)[labels])
+    folder = draw(kennel.squares, kennel.layer, perfect, tmp_path / "a")
+    names = {file.stem for file in folder.iterdir()}
+    assert names == set(DRAWN) - {"confused_pairs", "most_confident_errors"}
+
+
 # --- photos of one's own --------------------------------------------------------------
 
 
@@ -262,6 +273,13 @@ def test_a_split_that_was_cut_is_written_and_used(cli, light, few, home, tmp_pat
     assert cli("run", "--photos", mine)[0] == 0
     before, lines = files_of(home / "bottlenecks"), set(STEPS)
     os.chdir("a")
+    again = ["fetch", "--photos", mine, "--splits", "cut.csv"]
+    assert cli(*again)[0] == 0
+    edited = Path("cut.csv").read_text().replace("train", "test", 1)
+    Path("edited.csv").write_text(edited)
+    code, out, err = cli(*again[:-1], "edited.csv")
+    assert code == 1 and "lists the photos otherwise" in err
+    assert Path("edited.csv").read_text() == edited
     code, out, err = cli("run", "--photos", "cut.csv")
     assert code == 0 and {line.partition(": n")[0] for line in messages(err)} >= lines
     assert files_of(home / "bottlenecks") == before and len(files_of(home)) > 9
@@ -340,7 +358,7 @@ def test_old_and_new_figures_never_mix(cli, options, finished, monkeypatch):
     monkeypatch.setattr("dogtl.report.MAX_CONFUSION_BREEDS", 2)
     monkeypatch.setattr(dogtl.figures, "publish", sketch)
     new = run()
-    assert {file.stem for file in new.iterdir()} == {*FIGURES} - {"confusion"}
+    assert {file.stem for file in new.iterdir()} == {"training_curves", "per_breed"}
     Path("mine.mplstyle").write_text("font.size: 9")
     monkeypatch.setenv("DOGTL_STYLE", "mine.mplstyle")
     assert len({old, new, run()}) == 3 and files_of(old) == before
@@ -371,7 +389,10 @@ def test_clean(cli, light, few, mine, home, tmp_path, monkeypatch):
     goes |= other
     before = files_of(home)
     size = sum(len(before[name]) for name in goes) / 1e6
-    said = f"{len(goes)} files, {size:.1f} MB, in {home}\n"
+    said = f"{len(goes)} files, {size:.1f} MB\n"
+    for kind in ("squares", "bottlenecks", "linear", "figures"):
+        some = [name for name in goes if name.startswith(f"{kind}/")]
+        said += f"  {len(some)} in {home / kind}\n"
     clean = ("clean", "--photos", few)
     assert cli(*clean, "--dry-run") == (0, f"would delete {said}", "")
 
@@ -451,9 +472,10 @@ def test_wrong_usage(cli, line):
 
 
 def test_quiet_prints_the_result_alone(cli, options, finished):
-    for command, start in (("evaluate", ""), ("run", "figures in ")):
+    for command, last in (("evaluate", "accuracy "), ("run", "figures in ")):
         code, out, err = cli(command, *options, "--quiet")
-        assert (code, err) == (0, "") and out.startswith(start) and "breeds" not in out
+        assert (code, err) == (0, "") and "breeds" not in out
+        assert "accuracy " in out and out.splitlines()[-1].startswith(last)
 
 
 def test_help_and_version(cli):
