@@ -45,12 +45,13 @@ refresh: $(READY)
 lab: $(READY)
 	@$(BIN)/python notebooks/execute.py lab
 
-# two workers, a core and a file each; then the figures that the notebooks drew are compared;
+# the kennel is drawn first, on both cores; two workers, a core and a file each; then the figures that the notebooks drew are compared;
 # test-all kills and damages far more
 test test-all: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	export DOGTL_HOME="$$home" DOGTL_FIGURES="$$home/lessons" && \
+	$(CLEAN) $(ONE_CORE) $(BIN)/dogtl train --quiet && \
 	$(CLEAN) $(PYTEST) $(if $(findstring all,$@),--all) -n 2 --dist loadfile --durations 20 --nbval-lax --nbval-current-env notebooks tests && \
 	$(CLEAN) DOGTL_FRESH="$$home/lessons" $(PYTEST) tests/test_published.py -k afresh
 

@@ -364,7 +364,7 @@ def test_hidden_files_are_passed_over_and_strays_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "sentence"),
     [
-        (USUAL[:3], "no usable test photo of a: "),  # too few to cut
+        (USUAL[:3], "no usable test photo: "),  # too few to cut
         (("train", *USUAL[2:]), "there is no folder .*/train: "),
         (USUAL[2:], "there is no folder .*/train: "),
         ((*USUAL, "val/a/1.jpg"), "/val is one valid too many: "),
@@ -372,8 +372,8 @@ def test_hidden_files_are_passed_over_and_strays_skipped(tmp_path):
         ((*USUAL[:1], *USUAL[2:]), r" holds 1 breed\(s\) to train, and needs two: "),
         (("train/note.txt", *USUAL[2:]), r" holds 0 breed\(s\) to train, "),
         (("1.jpg", "a/deep/1.jpg", "b/.1.jpg"), r" holds 0 breed\(s\) to train, "),
-        ((*USUAL[:3], "test/b/.hidden"), "no usable test photo of a: "),
-        ((*USUAL[:3], "test/stray.jpg"), "no usable test photo of a: "),
+        ((*USUAL[:3], "test/b/.hidden"), "no usable test photo: "),
+        ((*USUAL[:3], "test/stray.jpg"), "no usable test photo: "),
     ],
 )
 def test_a_folder_that_makes_no_sense_gives_one_sentence(tmp_path, paths, sentence):

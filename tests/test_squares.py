@@ -218,6 +218,6 @@ def test_rights_that_are_missing_are_named_and_may_be_given_later(mine):
 def test_a_split_without_a_readable_photo_gives_one_sentence(mine):
     for file in filter(Path.is_file, (mine / "test").rglob("*")):
         file.write_bytes(b"no image")
-    with pytest.raises(dogtl.DogtlError, match="no usable test photo of") as error:
+    with pytest.raises(dogtl.DogtlError, match="no usable test photo:") as error:
         dogtl.square(dogtl.load_photos(mine), 32)
     assert str(mine) in sentence(error)
