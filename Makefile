@@ -45,8 +45,8 @@ refresh: $(READY)
 lab: $(READY)
 	@$(BIN)/python notebooks/execute.py lab
 
-# the kennel is drawn first, on both cores; two workers, a core and a file each; then the figures that the notebooks drew are compared;
-# test-all kills and damages far more
+# the kennel is drawn on both cores; two workers test, a core and a file each; then the
+# figures that the notebooks drew are compared; test-all kills and damages far more
 test test-all: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \

@@ -71,7 +71,7 @@ def alone(few, tmp_path_factory):
     home = tmp_path_factory.mktemp("alone")
     line = [sys.executable, PROGRAM, "run", "--photos", few, "--home", home]
     subprocess.run(line, check=True)
-    assert len(files_of(home)) > 30
+    assert len(files_of(home)) > 20
     return files_of(home)
 
 
