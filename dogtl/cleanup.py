@@ -5,9 +5,8 @@ from itertools import product
 from pathlib import Path
 
 from dogtl import bottlenecks, linear, report, store
-from dogtl.base import slug
 from dogtl.photos import Photos
-from dogtl.squares import square_file
+from dogtl.squares import square_files
 
 SHORT, HASH = "[0-9a-f]" * 8, "[0-9a-f]" * 20  # in the names that dogtl gives
 
@@ -57,9 +56,7 @@ def unneeded(photos: Photos, home: Path) -> list[Path]:
 def _squares_of(photos: Photos, modules: set[str], home: Path) -> set[Path]:
     """Return the squares that modules take of photos."""
     squares = set()
-    for size in {fingerprint.rpartition("-")[2] for fingerprint in modules}:
-        folders = [home / "squares" / size / slug(breed) for breed in photos.breeds]
-        for split, paths in photos.paths.items():
-            for path, label in zip(paths, photos.labels[split], strict=True):
-                squares.add(square_file(path, folders[label], home))
+    for size in {int(fingerprint.rpartition("-")[2]) for fingerprint in modules}:
+        for split in photos.paths:
+            squares.update(square_files(photos, split, size, home).values())
     return squares

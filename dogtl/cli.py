@@ -1,8 +1,6 @@
 """The command line: ``dogtl fetch | square | extract | train | evaluate | ...``."""
 
 import argparse
-import csv
-import io
 import json
 import logging
 import os
@@ -227,17 +225,13 @@ def _write_rows(results: Iterator[dict], file: Path, top: int) -> Iterator[dict]
         raise DogtlError(f"{file} can't be written: choose a file that can")  # early
     ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
     names = [name + rank for rank in ranks for name in ("breed", "probability")]
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["photo", *names, "error"])
-    n_photos = 0
+    rows = [["photo", *names, "error"]]
     for result in results:
-        n_photos += 1
         best = result.get("predictions", [])
         cells = [cell for one in best for cell in one.values()] or [""] * len(names)
-        rows.writerow([result["photo"], *cells, result.get("error", "")])
+        rows.append([result["photo"], *cells, result.get("error", "")])
         yield result
-    data = text.getvalue().encode("utf-8", "surrogateescape")
+    data, n_photos = store.to_csv(rows), len(rows) - 1
     if file.exists() and not file.is_file():
         file.write_bytes(data)  # /dev/stdout and the like
     else:

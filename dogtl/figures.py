@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dogtl.base import DogtlError, plural
-from dogtl.store import atomic_write, find_home
+from dogtl.store import atomic_write, find_home, to_csv
 
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's text
 STYLE = [Path(__file__).with_suffix(".mplstyle")]  # of several the last one wins
@@ -105,11 +105,7 @@ def publish(
     Figure
         The figure.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(table)
-    rows.writerows(zip(*table.values(), strict=True))
-    data = text.getvalue().encode("utf-8", "surrogateescape")
+    data = to_csv([table, *zip(*table.values(), strict=True)])
     atomic_write(_folder(folder) / f"{draw.__name__}.csv", data)
     return save(draw(table=table, **more), draw.__name__, folder)
 

@@ -189,13 +189,11 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
 
 def write_splits(photos: Photos, file: Path) -> None:
     """Write which photo is in which split, as a CSV file that `load_photos` takes."""
-    text, folder = io.StringIO(newline=""), os.path.dirname(os.path.abspath(file))
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["path", "breed", "split"])
+    folder, rows = os.path.dirname(os.path.abspath(file)), [["path", "breed", "split"]]
     for split, paths in photos.paths.items():
         for path, label in zip(paths, photos.labels[split], strict=True):
-            rows.writerow([os.path.relpath(path, folder), photos.breeds[label], split])
-    data = text.getvalue().encode("utf-8", "surrogateescape")
+            rows.append([os.path.relpath(path, folder), photos.breeds[label], split])
+    data = store.to_csv(rows)
     if file.is_file() and file.read_bytes() not in (data, b""):
         problem = f"{file} is there and lists the photos otherwise"
         raise DogtlError(f"{problem}: give it as --photos, or name another file")

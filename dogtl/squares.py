@@ -127,10 +127,8 @@ def square(
     """
     home = store.find_home(home)
     squares = Squares(photos.name, photos.folder, photos.breeds, {}, {}, {}, size, {})
-    folders = [home / "squares" / str(size) / slug(b) for b in photos.breeds]
     for split, paths in photos.paths.items():
-        rows = zip(paths, photos.labels[split], strict=True)
-        files = {p: square_file(p, folders[label], home) for p, label in rows}
+        files = square_files(photos, split, size, home)
         reasons = _make_missing(files, size, split, home, client)
         made = [path not in reasons for path in paths]
         squares.paths[split] = [path for path in paths if path not in reasons]
@@ -143,7 +141,14 @@ def square(
     return squares
 
 
-def square_file(path: Path, folder: Path, home: Path) -> Path:
+def square_files(photos: Photos, split: str, size: int, home: Path) -> dict[Path, Path]:
+    """Return where the squares of a split's photos lie, by photo."""
+    folders = [home / "squares" / str(size) / slug(breed) for breed in photos.breeds]
+    rows = zip(photos.paths[split], photos.labels[split], strict=True)
+    return {path: _square_file(path, folders[label], home) for path, label in rows}
+
+
+def _square_file(path: Path, folder: Path, home: Path) -> Path:
     """Return where a photo's square lies.
 
     The hash in its name is of the photo's path, size and time.
@@ -196,6 +201,6 @@ def _make(job: tuple[Path, Path, int]) -> str:
 def _make_same(home: Path, job: tuple[Path, Path, int]) -> str:
     """Make one square on another machine, if the photo is the same there."""
     path, file, _ = job
-    if square_file(path, file.parent, home) != file:
+    if _square_file(path, file.parent, home) != file:
         raise NotSharedError(path.parent)
     return _make(job)

@@ -5,6 +5,7 @@ the code included. If it's there, it's right, whoever made it; if anything diffe
 has another name. So no step compares, repairs or locks what is stored.
 """
 
+import csv
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -157,6 +159,13 @@ def sweep(folder: Path) -> None:
             target = part.with_name(part.name[1:].rsplit(".", 2)[0])
             if target.exists() or time.time() - part.stat().st_mtime > 3600:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def to_csv(rows: Iterable[Iterable]) -> bytes:
+    """Return rows as CSV; names that aren't UTF-8 keep their bytes."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def save_arrays(path: Path, fields: dict) -> None:

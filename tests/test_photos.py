@@ -277,10 +277,9 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed[: rng.choice((len(data), rng.randrange(len(data))))])
 
 
-def test_mutated_files_are_images_or_unreadable(request, monkeypatch):
+def test_mutated_files_are_images_or_unreadable(monkeypatch, thorough):
     monkeypatch.setattr(dogtl.photos, "MAX_PIXELS", 10**6)  # spares the time
-    n = 8000 if request.config.getoption("--all", default=False) else 300
-    for seed in range(n):
+    for seed in range(8000 if thorough else 300):
         rng = random.Random(seed)
         data = mutate(KINDS[rng.choice(list(KINDS))][0], rng)
         Path("photo").write_bytes(data)
