@@ -61,7 +61,7 @@ def plural(n: int, what: str) -> str:
     return what if n == 1 else f"{what}s"
 
 
-def why(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return what an error says, in one line."""
     error = getattr(error, "reason", error)  # what urllib wraps
     text = str(getattr(error, "strerror", None) or error).strip()

@@ -15,14 +15,14 @@ import numpy as np
 from dogtl import modules, store, toy
 from dogtl.base import DogtlError, log, plural, progress
 from dogtl.modules import Module
-from dogtl.squares import Squares, workers
+from dogtl.squares import Squares, make_pool
 
 if TYPE_CHECKING:
     import distributed
 
 BATCH = 8  # as much as a processor keeps at hand: 1 or 32 take 1.4 times as long
 READERS = 4  # threads: reading a square is quick beside the network
-LARGEST = 1e15  # of a feature: thousands of its squares still add up in float32
+MAX_FEATURE = 1e15  # of a feature: thousands of its squares still add up in float32
 SHARD = 256  # squares per stored file: what a killed run loses at most
 CODE = store.code_version(__file__, modules.__file__, "tensorflow", "pillow")
 
@@ -112,7 +112,7 @@ def extract(
     known = _load_shards(sorted(folder.glob("*.npz")), module.n_features)
     bottlenecks, hashes = {}, {}
     for split, paths in squares.paths.items():
-        with workers(client, home) as pool:
+        with make_pool(client, home) as pool:
             hashes[split] = pool.map(store.fingerprint_file, squares.files[split])
             rows = zip(hashes[split], squares.files[split], paths, strict=True)
             missing = {row[0]: row for row in rows if row[0] not in known}
@@ -233,7 +233,7 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
 
     Too big is what 32-bit arithmetic with many of them can't hold.
     """
-    bad = np.flatnonzero(~(np.abs(features) <= LARGEST).all(axis=1))  # NaN never is
+    bad = np.flatnonzero(~(np.abs(features) <= MAX_FEATURE).all(axis=1))  # NaN never is
     if len(bad):
         photo = paths[bad[0]] if len(paths) == len(features) else f"row {bad[0]}"
         raise DogtlError(

@@ -11,7 +11,7 @@ from dogtl.squares import square_files
 SHORT, HASH = "[0-9a-f]" * 8, "[0-9a-f]" * 20  # in the names that dogtl gives
 
 
-def unneeded(photos: Photos, home: Path) -> list[Path]:
+def find_unneeded(photos: Photos, home: Path) -> list[Path]:
     """Return the results in a home that can go; all of them can be made again.
 
     The squares of these photos stay, and what belongs to a trained layer: its module's

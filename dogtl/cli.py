@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dogtl
 from dogtl import cleanup, cluster, exports, linear, prediction, report, store, terminal
-from dogtl.base import DogtlError, choose, log, plural, why
+from dogtl.base import DogtlError, choose, error_text, log, plural
 from dogtl.bottlenecks import find_mismatch
 
 COMMANDS = {
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.drop_output()
         return 141  # as for other programs: 128 + SIGPIPE
     except OSError as error:
-        log.error("%s: %s", error.filename or "the output", why(error))
+        log.error("%s: %s", error.filename or "the output", error_text(error))
         if not error.filename:
             terminal.drop_output()
     except KeyboardInterrupt as error:
@@ -173,7 +173,7 @@ def _clean(options: argparse.Namespace) -> int:
     """Delete what no trained choice needs; say how much that was."""
     _read_layer(options)  # or a choice that was never trained would take all away
     photos = dogtl.load_photos(options.photos, options.home)
-    files, n_bytes = cleanup.unneeded(photos, options.home), 0
+    files, n_bytes = cleanup.find_unneeded(photos, options.home), 0
     for file in files:
         with suppress(FileNotFoundError):  # another process may be cleaning, too
             n_bytes += file.stat().st_size

@@ -16,10 +16,14 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from dogtl import store
-from dogtl.base import DogtlError, log, progress, why
+from dogtl.base import DogtlError, error_text, log, progress
 
 TRIES, PAUSE, TIMEOUT = 4, 1.0, 30  # pause and timeout in seconds
-MAX_FILES, MAX_RATIO, SPARE = 100_000, 20, 1 << 26  # ratio of bytes, and 64 MiB more
+MAX_FILES, MAX_RATIO, SIZE_ALLOWANCE = (
+    100_000,
+    20,
+    1 << 26,
+)  # ratio of bytes, and 64 MiB more
 
 
 def fetch_folder(source: str, folder: Path) -> Path:
@@ -63,7 +67,7 @@ def fetch_folder(source: str, folder: Path) -> Path:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise DogtlError(
-            f"{error.filename or folder}: {why(error)}; fix this and run it again"
+            f"{error.filename or folder}: {error_text(error)}; fix this and run it again"
         ) from error
     return folder
 
@@ -80,13 +84,13 @@ def _download(address: str, folder: Path) -> Path:
                 return archive
             except HTTPError as error:
                 error.close()
-                reason = f"it answers {error.code} {why(error)}"
+                reason = f"it answers {error.code} {error_text(error)}"
                 if error.code == 416:  # the file there is another one now, and shorter
                     note.unlink(missing_ok=True)
                 elif error.code < 500 and error.code not in (408, 429):
                     break
             except (OSError, HTTPException, ValueError) as error:
-                reason = why(error)
+                reason = error_text(error)
             failures = 1 if out.tell() > most else failures + 1
             most = max(most, out.tell())
     raise DogtlError(
@@ -139,7 +143,7 @@ def _unpack(archive: Path, folder: Path, source: str) -> Path:
             if not (is_zip or all(m.isreg() or m.isdir() for m in members)):
                 raise ValueError("it holds a link or the like")
             size = sum(m.file_size if is_zip else m.size for m in members)
-            most = MAX_RATIO * archive.stat().st_size + SPARE
+            most = MAX_RATIO * archive.stat().st_size + SIZE_ALLOWANCE
             if not 0 < len(members) <= MAX_FILES or size > most:
                 raise ValueError("it holds nothing, or far too much")
             opened.extractall(folder)
@@ -150,7 +154,7 @@ def _unpack(archive: Path, folder: Path, source: str) -> Path:
             raise  # there is no room, or no such archive
         shutil.rmtree(folder.parent)  # so the next run fetches it again
         raise DogtlError(
-            f"{source} isn't a usable archive ({why(error)}): fetch it again"
+            f"{source} isn't a usable archive ({error_text(error)}): fetch it again"
         ) from error
     shown = [place for place in folder.iterdir() if place.name[0] not in "._"]
     return shown[0] if len(shown) == 1 and shown[0].is_dir() else folder

@@ -17,7 +17,7 @@ from string import Template
 import numpy as np
 
 from dogtl import __version__, prediction
-from dogtl.base import KERAS, DogtlError, why
+from dogtl.base import KERAS, DogtlError, error_text
 from dogtl.evaluation import Evaluation
 from dogtl.frameworks import import_tensorflow, quietly
 from dogtl.linear import LinearLayer, check_module
@@ -254,7 +254,7 @@ def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool
     except Exception as error:  # TensorFlow raises a dozen kinds
         advice = "choose another module" + (", or leave out --tflite" if tflite else "")
         raise DogtlError(
-            f"{module.name} can't be exported ({why(error)}): {advice}"
+            f"{module.name} can't be exported ({error_text(error)}): {advice}"
         ) from error
 
 

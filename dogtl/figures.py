@@ -29,15 +29,18 @@ from matplotlib.figure import Figure
 from dogtl.base import DogtlError, plural
 from dogtl.store import atomic_write, find_home, to_csv
 
-COLUMN, PAGE = 3.4, 7.0  # inches: the width of a text column and of a page's text
+COLUMN_WIDTH, PAGE_WIDTH = (
+    3.4,
+    7.0,
+)  # inches: the width of a text column and of a page's text
 STYLE = [Path(__file__).with_suffix(".mplstyle")]  # of several the last one wins
 STYLE += filter(None, [os.environ.get("DOGTL_STYLE")])
 FORMATS = ("png", "pdf")  # and the one that a style names: savefig.format
-NO_DATE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
-NO_DATE["svg"] = {"Date": None}
+REPRODUCIBLE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
+REPRODUCIBLE["svg"] = {"Date": None}
 BLUE = "C1"  # the style's second colour
 # columns of texts: a breed may be called 7
-TEXTS = ("breed", "prediction", "module", "photo", "square", "method", "change")
+TEXT_COLUMNS = ("breed", "prediction", "module", "photo", "square", "method", "change")
 FIGURES: dict[str, Callable[..., Figure]] = {}  # what `styled` made, by name
 
 
@@ -51,7 +54,7 @@ class PageFigure(Figure):
         from IPython.display import display
 
         buffer, width = io.BytesIO(), round(self.get_figwidth() * self.dpi)
-        kind, dpi, options = "png", 2 * self.dpi, {"metadata": NO_DATE["png"]}
+        kind, dpi, options = "png", 2 * self.dpi, {"metadata": REPRODUCIBLE["png"]}
         if self.photos:
             kind, dpi, options = "jpeg", self.dpi, {"pil_kwargs": {"quality": 88}}
         with style.context(STYLE):
@@ -151,7 +154,7 @@ def read_table(file: Path) -> dict[str, list]:
         names, *rows = csv.reader(lines)
     columns = [[row[i] for row in rows] for i in range(len(names))]
     return {
-        name: column if name in TEXTS else list(map(_number, column))
+        name: column if name in TEXT_COLUMNS else list(map(_number, column))
         for name, column in zip(names, columns, strict=True)
     }
 
@@ -190,13 +193,13 @@ def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
     Figure
         The figure.
     """
-    images = [image for axis in figure.axes for image in axis.images]
+    images = [image for ax in figure.axes for image in ax.images]
     with style.context(STYLE):
         # their own pixels: half the bytes, and true to them
         setp(images, interpolation="none")
         for suffix in dict.fromkeys((*FORMATS, rcParams["savefig.format"])):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=NO_DATE.get(suffix))
+            figure.savefig(buffer, format=suffix, metadata=REPRODUCIBLE.get(suffix))
             atomic_write(_folder(folder) / f"{name}.{suffix}", buffer.getvalue())
         setp(images, interpolation="auto")
     return figure
@@ -221,7 +224,7 @@ def gallery(
     images: list, captions: list[str], columns: int = 6, rows: list[str] | None = None
 ) -> Figure:
     """Images (PIL, or arrays), captions below them, and labels left of the ``rows``."""
-    n_rows, cell = max(1, -(-len(images) // columns)), PAGE / columns
+    n_rows, cell = max(1, -(-len(images) // columns)), PAGE_WIDTH / columns
     what = plural(len(images), "image")
     what += f" in rows ({', '.join(rows)})" if rows else ""
     alt = f"{len(images)} {what}: {'; '.join(captions)}"
@@ -231,14 +234,14 @@ def gallery(
         for caption in captions
     ]
     lines = 1 + max((caption.count("\n") for caption in captions), default=0)
-    figure, axes = _grid(n_rows, columns, (PAGE, n_rows * (cell + 0.14 * lines)))
+    figure, axes = _grid(n_rows, columns, (PAGE_WIDTH, n_rows * (cell + 0.14 * lines)))
     figure.alt, figure.photos = " ".join(alt.split()), True
     setp(axes.flat, xticks=[], yticks=[], frame_on=False)
-    for axis, label in zip(axes[:, 0], rows or [], strict=False):
-        axis.set_ylabel(label)
-    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
-        axis.imshow(np.asarray(image), cmap="gray")
-        axis.set_xlabel(caption, size=6.5, labelpad=2)
+    for ax, label in zip(axes[:, 0], rows or [], strict=False):
+        ax.set_ylabel(label)
+    for ax, image, caption in zip(axes.flat, images, captions, strict=False):
+        ax.imshow(np.asarray(image), cmap="gray")
+        ax.set_xlabel(caption, size=6.5, labelpad=2)
     return figure
 
 
@@ -251,19 +254,21 @@ def most_confident_errors(images: list, table: dict) -> Figure:
 @styled(max, "photos", "low", "high")
 def cropped_away(table: dict) -> Figure:
     """How many ``photos`` lose which share of their pixels, ``low`` to ``high``."""
-    figure, axis = _axis(COLUMN, 2.2, "share of the photo that is cut off", "photos")
+    figure, ax = _axis(
+        COLUMN_WIDTH, 2.2, "share of the photo that is cut off", "photos"
+    )
     low, high = np.array(table["low"]), np.array(table["high"])
-    axis.bar(low, table["photos"], high - low, align="edge", color=BLUE, edgecolor="w")
-    axis.set_xlim(low[0], high[np.array(table["photos"]) > 0].max())
+    ax.bar(low, table["photos"], high - low, align="edge", color=BLUE, edgecolor="w")
+    ax.set_xlim(low[0], high[np.array(table["photos"]) > 0].max())
     return figure
 
 
 @styled(max, "value", "feature")
 def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
-    figure, axis = _axis(PAGE, 1.8, "feature", "value")
-    axis.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
-    axis.set(xmargin=0.01, ylim=(0, None))
+    figure, ax = _axis(PAGE_WIDTH, 1.8, "feature", "value")
+    ax.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
+    ax.set(xmargin=0.01, ylim=(0, None))
     return figure
 
 
@@ -273,14 +278,14 @@ def pca_map(table: dict) -> Figure:
     x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
     breeds = list(dict.fromkeys(table["breed"]))[:12]
     rows, columns = -(-len(breeds) // 4), min(4, len(breeds))
-    size = (PAGE, 0.5 + 1.4 * rows)
+    size = (PAGE_WIDTH, 0.5 + 1.4 * rows)
     figure, axes = _grid(rows, columns, size, sharex=True, sharey=True)
-    for axis, one, name in zip(axes.flat, breeds, breed_names(breeds), strict=False):
-        axis.scatter(x, y, 1, color="0.8")
-        axis.scatter(x[breed == one], y[breed == one], 3, color="black")
-        axis.set_xlabel(name, size=7, labelpad=2)
-    for axis in axes.flat[len(breeds) :]:
-        axis.set_axis_off()
+    for ax, one, name in zip(axes.flat, breeds, breed_names(breeds), strict=False):
+        ax.scatter(x, y, 1, color="0.8")
+        ax.scatter(x[breed == one], y[breed == one], 3, color="black")
+        ax.set_xlabel(name, size=7, labelpad=2)
+    for ax in axes.flat[len(breeds) :]:
+        ax.set_axis_off()
     figure.supxlabel("first principal component")
     figure.supylabel("second principal component")
     return figure
@@ -292,14 +297,14 @@ def training_curves(table: dict) -> Figure:
 
     The column ``best`` is 1 in the row of the lowest validation loss, else 0.
     """
-    figure, axes = _grid(1, 2, (PAGE, 2.4))
+    figure, axes = _grid(1, 2, (PAGE_WIDTH, 2.4))
     best = table["epoch"][list(table["best"]).index(1)]
-    for axis, what in zip(axes.flat, ("loss", "accuracy"), strict=True):
+    for ax, what in zip(axes.flat, ("loss", "accuracy"), strict=True):
         for split in ("train", "valid"):
-            axis.plot(table["epoch"], table[f"{split}_{what}"], label=split)
-        axis.axvline(best, color="0.6", linewidth=0.8, linestyle="-", zorder=0)
-        axis.set_xlabel("epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+            ax.plot(table["epoch"], table[f"{split}_{what}"], label=split)
+        ax.axvline(best, color="0.6", linewidth=0.8, linestyle="-", zorder=0)
+        ax.set_xlabel("epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
     loss, accuracy = axes.flat
     loss.set(ylabel="cross-entropy [nats]", ylim=(0, None))
     accuracy.set_ylabel("accuracy")
@@ -316,10 +321,10 @@ def l2_penalty(table: dict) -> Figure:
 
     Where the table has ``valid_low`` and ``valid_high``, the interval is drawn too.
     """
-    figure, axis = _axis(COLUMN, 2.4, "L2 penalty", "accuracy")
+    figure, ax = _axis(COLUMN_WIDTH, 2.4, "L2 penalty", "accuracy")
     places = range(len(table["l2"]))  # 0 has no place on a logarithmic axis
-    _plot_splits(axis, places, table)
-    axis.set_xticks(places, [f"{penalty:g}" for penalty in table["l2"]])
+    _plot_splits(ax, places, table)
+    ax.set_xticks(places, [f"{penalty:g}" for penalty in table["l2"]])
     return figure
 
 
@@ -329,20 +334,20 @@ def learning_curve(table: dict) -> Figure:
 
     Where the table has ``valid_low`` and ``valid_high``, the interval is drawn too.
     """
-    figure, axis = _axis(COLUMN, 2.4, "training photos", "accuracy")
-    _plot_splits(axis, table["photos"], table)
-    axis.set_xlim(0, None)
+    figure, ax = _axis(COLUMN_WIDTH, 2.4, "training photos", "accuracy")
+    _plot_splits(ax, table["photos"], table)
+    ax.set_xlim(0, None)
     return figure
 
 
 @styled(max, "photos", "low", "high")
 def interval_width(table: dict) -> Figure:
     """The interval, ``low`` to ``high``, of one accuracy by number of ``photos``."""
-    figure, axis = _axis(COLUMN, 2.4, "test photos", "accuracy, 95 % interval")
-    axis.fill_between(table["photos"], table["low"], table["high"], color="0.85")
-    axis.plot(table["photos"], table["accuracy"], color="black")
-    axis.set(xscale="log", xmargin=0.02)
-    axis.xaxis.set_major_formatter("{x:,.0f}")
+    figure, ax = _axis(COLUMN_WIDTH, 2.4, "test photos", "accuracy, 95 % interval")
+    ax.fill_between(table["photos"], table["low"], table["high"], color="0.85")
+    ax.plot(table["photos"], table["accuracy"], color="black")
+    ax.set(xscale="log", xmargin=0.02)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     return figure
 
 
@@ -352,15 +357,15 @@ def wilson_picture(table: dict) -> Figure:
 
     Wilson's interval is where the line of what was observed runs inside the band.
     """
-    figure, axis = _axis(COLUMN, 2.8, "true share", "observed share")
+    figure, ax = _axis(COLUMN_WIDTH, 2.8, "true share", "observed share")
     truth, low, high = (np.array(table[name]) for name in ("truth", "low", "high"))
     seen = table["observed"][0]
     inside = truth[(low <= seen) & (seen <= high)][[0, -1]]
-    axis.fill_between(truth, low, high, color="0.85")
-    axis.hlines(seen, truth[0], truth[-1], color="black", linewidth=0.8)
-    axis.hlines(seen, *inside, color=BLUE, linewidth=3)
-    axis.vlines(inside, 0, seen, color=BLUE, linewidth=0.8, linestyle=":")
-    axis.set(xlim=truth[[0, -1]], ylim=truth[[0, -1]])
+    ax.fill_between(truth, low, high, color="0.85")
+    ax.hlines(seen, truth[0], truth[-1], color="black", linewidth=0.8)
+    ax.hlines(seen, *inside, color=BLUE, linewidth=3)
+    ax.vlines(inside, 0, seen, color=BLUE, linewidth=0.8, linestyle=":")
+    ax.set(xlim=truth[[0, -1]], ylim=truth[[0, -1]])
     return figure
 
 
@@ -371,8 +376,10 @@ def per_breed(table: dict) -> Figure:
     table = {name: np.array(column)[worst] for name, column in table.items()}
     names = zip(breed_names(table["breed"].tolist()), table["photos"], strict=True)
     labels = [f"{name} ({photos})" for name, photos in names]
-    figure, axis = _axis(PAGE, 0.7 + 0.17 * len(labels), "accuracy, 95 % interval", "")
-    _dots(axis, labels, table["accuracy"], table)
+    figure, ax = _axis(
+        PAGE_WIDTH, 0.7 + 0.17 * len(labels), "accuracy, 95 % interval", ""
+    )
+    _dots(ax, labels, table["accuracy"], table)
     return figure
 
 
@@ -382,15 +389,15 @@ def confusion(table: dict) -> Figure:
     breeds = list(dict.fromkeys(table["breed"]))
     names, n = breed_names(breeds), len(breeds)
     counts = np.array(table["photos"]).reshape(n, n)
-    width, height = PAGE if n > 4 else COLUMN, 1.5 + 0.25 * n
-    figure, axis = _axis(width, height, "predicted breed", "breed")
+    width, height = PAGE_WIDTH if n > 4 else COLUMN_WIDTH, 1.5 + 0.25 * n
+    figure, ax = _axis(width, height, "predicted breed", "breed")
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    image = axis.imshow(shares, vmin=0, vmax=1, aspect="auto")
+    image = ax.imshow(shares, vmin=0, vmax=1, aspect="auto")
     for row, column in zip(*np.nonzero(counts), strict=True):
         look = {"color": "white" if shares[row, column] > 0.5 else "black", "size": 7}
-        axis.text(column, row, counts[row, column], ha="center", va="center", **look)
-    axis.set_xticks(range(n), names, rotation=45, ha="right")
-    axis.set_yticks(range(n), names)
+        ax.text(column, row, counts[row, column], ha="center", va="center", **look)
+    ax.set_xticks(range(n), names, rotation=45, ha="right")
+    ax.set_yticks(range(n), names)
     figure.colorbar(image, label="share of the breed's photos")
     return figure
 
@@ -404,19 +411,19 @@ def confused_pairs(table: dict) -> Figure:
     if more:  # ties at the last place, and what's rarer
         few = f"at most {table['photos'][-1]} each"
         what += f" (and {more} more {plural(more, 'pair')}, {few})"
-    figure, axis = _bars(labels, table["photos"], what)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    figure, ax = _bars(labels, table["photos"], what)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
 @styled(max, "confidence", "accuracy")
 def calibration(table: dict) -> Figure:
     """``accuracy`` against the mean ``confidence`` of the predictions, in bins."""
-    figure, axis = _axis(COLUMN, 2.8, "mean confidence", "accuracy, 95 % interval")
-    axis.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
-    axis.vlines(table["confidence"], table["low"], table["high"], color=BLUE)
-    axis.plot(table["confidence"], table["accuracy"], "o", color="black", linestyle="")
-    axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    figure, ax = _axis(COLUMN_WIDTH, 2.8, "mean confidence", "accuracy, 95 % interval")
+    ax.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
+    ax.vlines(table["confidence"], table["low"], table["high"], color=BLUE)
+    ax.plot(table["confidence"], table["accuracy"], "o", color="black", linestyle="")
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
 
@@ -429,22 +436,22 @@ def compare_modules(table: dict) -> Figure:
     """
     order, top = np.argsort(table["accuracy"], kind="stable"), len(table["module"])
     table = {name: np.array(column)[order] for name, column in table.items()}
-    figure, axis = _axis(PAGE, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
+    figure, ax = _axis(PAGE_WIDTH, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
     chance = table["chance"][0]
-    axis.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
-    _dots(axis, table["module"], table["accuracy"], table, table["pareto"])
+    ax.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
+    _dots(ax, table["module"], table["accuracy"], table, table["pareto"])
     grey = {"size": 7, "color": "0.3", "va": "bottom"}
-    axis.text(chance, top - 0.4, "chance", ha="center", **grey)
+    ax.text(chance, top - 0.4, "chance", ha="center", **grey)
     costs = (("multiply_adds", 0, 56), ("parameters", 2, 104))  # digits, and points
-    look = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
+    look = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
     for name, _, x in costs:
         head = f"million\n{name.replace('_', '-')}"
-        axis.annotate(head, (1, top - 0.4), (x, 0), ha="right", **look, **grey)
+        ax.annotate(head, (1, top - 0.4), (x, 0), ha="right", **look, **grey)
     look |= {"size": 7, "ha": "right", "va": "center_baseline"}
     for name, digits, x in costs:  # 0 stands for a cost that couldn't be counted
         for row, cost in enumerate(table[name]):
             text = f"{cost / 1e6:,.{digits}f}" if cost else "?"
-            axis.annotate(text, (1, row), (x, 0), **look)
+            ax.annotate(text, (1, row), (x, 0), **look)
     return figure
 
 
@@ -457,25 +464,25 @@ def transfer_curve(table: dict) -> Figure:
     """
     x = "training photos per breed"
     y = "test accuracy: mean, and range\nof the draws' 95 % intervals"
-    figure, axis = _axis(PAGE, 3.2, x, y)
+    figure, ax = _axis(PAGE_WIDTH, 3.2, x, y)
     table = {name: np.array(column) for name, column in table.items()}
     for i, method in enumerate(dict.fromkeys(table["method"].tolist())):
         rows = {
             name: column[table["method"] == method] for name, column in table.items()
         }
         curve = rows["photos"], rows["accuracy"]
-        (line,) = axis.plot(*curve, marker="osD^v"[i % 5], label=method)
+        (line,) = ax.plot(*curve, marker="osD^v"[i % 5], label=method)
         band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-        axis.fill_between(rows["photos"], rows["low"], rows["high"], **band)
+        ax.fill_between(rows["photos"], rows["low"], rows["high"], **band)
     chance = table["chance"][0]
-    axis.axhline(chance, color="0.4", linewidth=0.8, linestyle=":")
+    ax.axhline(chance, color="0.4", linewidth=0.8, linestyle=":")
     look = {"size": 7, "color": "0.3", "va": "center", "textcoords": "offset points"}
-    axis.annotate("chance", (1, chance), (3, 0), axis.get_yaxis_transform(), **look)
-    axis.set(xscale="log", ylim=(0, 1))
+    ax.annotate("chance", (1, chance), (3, 0), ax.get_yaxis_transform(), **look)
+    ax.set(xscale="log", ylim=(0, 1))
     ticks = np.unique(table["photos"])
-    axis.set_xticks(ticks, [f"{n:.3g}" for n in ticks])
-    axis.minorticks_off()
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center")
+    ax.set_xticks(ticks, [f"{n:.3g}" for n in ticks])
+    ax.minorticks_off()
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
@@ -485,9 +492,9 @@ def counterfactuals(table: dict) -> Figure:
     order = np.argsort(table["share"], kind="stable")
     table = {name: np.array(column)[order] for name, column in table.items()}
     what = "changed predictions, 95 % interval"
-    figure, axis = _axis(COLUMN, 0.7 + 0.22 * len(order), what, "")
-    _dots(axis, table["change"], table["share"], table)
-    axis.set_xlim(-0.02, 1.02)
+    figure, ax = _axis(COLUMN_WIDTH, 0.7 + 0.22 * len(order), what, "")
+    _dots(ax, table["change"], table["share"], table)
+    ax.set_xlim(-0.02, 1.02)
     return figure
 
 
@@ -495,9 +502,9 @@ def counterfactuals(table: dict) -> Figure:
 def predictions(table: dict) -> Figure:
     """The ``probability`` of each ``breed`` for one photo, most probable on top."""
     names = breed_names(list(table["breed"]))
-    figure, axis = _bars(names, table["probability"], "probability")
-    axis.set_xlim(0, 1.1)
-    axis.bar_label(axis.containers[0], fmt="{:.2%}", padding=2, size=7)
+    figure, ax = _bars(names, table["probability"], "probability")
+    ax.set_xlim(0, 1.1)
+    ax.bar_label(ax.containers[0], fmt="{:.2%}", padding=2, size=7)
     return figure
 
 
@@ -517,41 +524,41 @@ def _axis(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes[0, 0]
 
 
-def _dots(axis: Axes, names: list, shares: list, table: dict, filled=None) -> None:
+def _dots(ax: Axes, names: list, shares: list, table: dict, filled=None) -> None:
     """Draw a row for each name: its interval, and its share as a dot, maybe open."""
     for row, share in enumerate(shares):
-        axis.hlines(row, table["low"][row], table["high"][row], color=BLUE, linewidth=1)
+        ax.hlines(row, table["low"][row], table["high"][row], color=BLUE, linewidth=1)
         face = "black" if filled is None or filled[row] else "white"
-        axis.plot(share, row, "o", color="black", markerfacecolor=face)
-    axis.set_yticks(range(len(names)), names)
-    axis.set(xlim=(0, 1.02), ylim=(-0.6, len(names) - 0.4))
-    axis.grid(axis="x", linewidth=0.3)
+        ax.plot(share, row, "o", color="black", markerfacecolor=face)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(0, 1.02), ylim=(-0.6, len(names) - 0.4))
+    ax.grid(axis="x", linewidth=0.3)
 
 
 def _bars(names: list[str], values: list, what: str) -> tuple[Figure, Axes]:
     rows = range(len(names))
-    figure, axis = _axis(PAGE, 0.6 + 0.19 * max(1, len(names)), what, "")
-    axis.barh(rows, list(values)[::-1], color=BLUE)
-    axis.set_yticks(rows, names[::-1])
-    return figure, axis
+    figure, ax = _axis(PAGE_WIDTH, 0.6 + 0.19 * max(1, len(names)), what, "")
+    ax.barh(rows, list(values)[::-1], color=BLUE)
+    ax.set_yticks(rows, names[::-1])
+    return figure, ax
 
 
-def _plot_splits(axis: Axes, x: list, table: dict) -> None:
+def _plot_splits(ax: Axes, x: list, table: dict) -> None:
     for split, marker in (("train", "o"), ("valid", "s")):
-        (line,) = axis.plot(x, table[f"{split}_accuracy"], marker=marker, label=split)
+        (line,) = ax.plot(x, table[f"{split}_accuracy"], marker=marker, label=split)
         if f"{split}_low" in table:
             ends = table[f"{split}_low"], table[f"{split}_high"]
-            axis.vlines(x, *ends, color=line.get_color(), linewidth=0.8)
-    _whole_axis(axis, table)
-    axis.figure.legend(loc="outside upper center", ncols=2)
+            ax.vlines(x, *ends, color=line.get_color(), linewidth=0.8)
+    _whole_axis(ax, table)
+    ax.figure.legend(loc="outside upper center", ncols=2)
 
 
-def _whole_axis(axis: Axes, table: dict) -> None:
+def _whole_axis(ax: Axes, table: dict) -> None:
     """Let accuracies start at 0 or at 0.5: closer would magnify single photos."""
     ends = ("_accuracy", "_low")
     lowest = min(min(table[name]) for name in table if name.endswith(ends))
-    axis.set_ylim(0.5 if lowest > 0.5 else 0, 1)
-    setp([*axis.lines, *axis.collections], clip_on=False)
+    ax.set_ylim(0.5 if lowest > 0.5 else 0, 1)
+    setp([*ax.lines, *ax.collections], clip_on=False)
 
 
 def _number(cell: str) -> int | float | str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dogtl.base import DogtlError, why
+from dogtl.base import DogtlError, error_text
 
 KERAS_DEFAULTS = {
     "floatx": "float32",
@@ -55,7 +55,7 @@ def import_tensorflow():
 
 
 @contextmanager
-def plain_keras() -> Iterator[None]:
+def default_keras_config() -> Iterator[None]:
     """Let Keras, on TensorFlow, forget the user's settings for a moment.
 
     They're in ``~/.keras/keras.json``, and would change what a network computes.
@@ -67,7 +67,7 @@ def plain_keras() -> Iterator[None]:
 
         backend = keras.backend.backend()
     except (ImportError, ValueError) as error:  # that backend isn't there
-        backend = why(error)
+        backend = error_text(error)
     if backend != "tensorflow":
         needed = "modules need Keras on TensorFlow"
         raise DogtlError(f"{needed} ({backend}): set KERAS_BACKEND=tensorflow")

@@ -10,12 +10,25 @@ from dogtl import store
 from dogtl.base import DogtlError, log, progress
 from dogtl.bottlenecks import Bottlenecks, check_finite
 
-L2S = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # from too weak to too strong
-TIE = 1.01  # losses this near to the lowest are as good
+L2_PENALTIES = (
+    0.0,
+    1e-6,
+    1e-5,
+    1e-4,
+    1e-3,
+    1e-2,
+    0.1,
+    1.0,
+)  # from too weak to too strong
+LOSS_TOLERANCE = 1.01  # losses this near to the lowest are as good
 PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
-TINY = 1e-33  # features that all vary less count as constant: weights would overflow
-FLOOR = 0.1  # of the mean variance: or features that hardly vary would be blown up
+MIN_SCALE = (
+    1e-33  # features that all vary less count as constant: weights would overflow
+)
+VARIANCE_FLOOR = (
+    0.1  # of the mean variance: or features that hardly vary would be blown up
+)
 HISTORY = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
 CODE = store.code_version(__file__, "scipy", "numpy")
 
@@ -202,7 +215,7 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     (256, 12)
     """
     train, valid = bottlenecks["train"], bottlenecks["valid"]
-    settings = [L2S, TIE, PATIENCE, MAX_EPOCHS, train.module]
+    settings = [L2_PENALTIES, LOSS_TOLERANCE, PATIENCE, MAX_EPOCHS, train.module]
     arrays = (train.features, train.labels, valid.features, valid.labels)
     name = store.fingerprint(CODE, settings, train.breeds, *arrays)
     file = store.find_home(home) / "linear" / f"{name}.npz"
@@ -222,12 +235,12 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
 def _fit_each(train: Bottlenecks, valid: Bottlenecks) -> LinearLayer:
     """Fit a layer for each penalty; return the one that `train` is to keep."""
     layers = []
-    for l2 in progress(L2S, len(L2S), "linear layers"):
+    for l2 in progress(L2_PENALTIES, len(L2_PENALTIES), "linear layers"):
         layers.append(fit(train, valid, l2))
         losses = np.array([layer.history["valid_loss"].min() for layer in layers])
         if losses[-1] > 1.1 * losses.min():
             break  # stronger penalties only get worse
-    return layers[np.flatnonzero(losses <= TIE * losses.min())[-1]]
+    return layers[np.flatnonzero(losses <= LOSS_TOLERANCE * losses.min())[-1]]
 
 
 def fit(
@@ -374,6 +387,6 @@ def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each feature's mean and standard deviation, the small ones raised."""
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
-    spread = np.sqrt(variance + FLOOR * variance.mean())
-    spread[spread < TINY] = np.inf  # so that its weight is 0
+    spread = np.sqrt(variance + VARIANCE_FLOOR * variance.mean())
+    spread[spread < MIN_SCALE] = np.inf  # so that its weight is 0
     return mean.astype(np.float32), spread.astype(np.float32)

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from dogtl import store, toy
-from dogtl.base import KERAS, DogtlError, choose, is_word, log, slug, why
-from dogtl.frameworks import import_tensorflow, plain_keras, quietly
+from dogtl.base import KERAS, DogtlError, choose, error_text, is_word, log, slug
+from dogtl.frameworks import default_keras_config, import_tensorflow, quietly
 
 MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
 CODE = store.code_version(__file__, "tensorflow")
@@ -175,7 +175,7 @@ def load_module(
 @quietly()
 def load_network(folder: Path, content: str) -> Callable:
     """Load a module's network; the last one stays loaded, until its content changes."""
-    with plain_keras():  # which TF Hub imports
+    with default_keras_config():  # which TF Hub imports
         import tensorflow_hub as hub
     try:
         network = hub.load(str(folder))
@@ -183,7 +183,7 @@ def load_network(folder: Path, content: str) -> Callable:
             raise TypeError("it isn't in TF Hub's current format, TF2 SavedModel")
     except Exception as error:  # TF Hub and TensorFlow raise a dozen kinds
         raise DogtlError(
-            f"{folder} can't be loaded as a module ({why(error)}): choose another"
+            f"{folder} can't be loaded as a module ({error_text(error)}): choose another"
         ) from error
     return network
 
@@ -202,7 +202,7 @@ def _call(network: Callable, images, name: str, width: int | None = None) -> np.
     except Exception as error:  # TensorFlow raises a dozen kinds
         raise DogtlError(
             f"{name} can't turn squares in the shape {list(images.shape)} into one"
-            f" feature vector each ({why(error)}): choose another --size or module"
+            f" feature vector each ({error_text(error)}): choose another --size or module"
         ) from error
     return features
 
@@ -288,7 +288,11 @@ def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
         return folder
     log.info("%s: reading it, or fetching its weights, with Keras", handle)
     try:
-        with plain_keras(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with (
+            default_keras_config(),
+            redirect_stdout(sys.stderr),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             network = _build_keras(handle, asked) if by_name else _read_keras(handle)
             weights = store.fingerprint(*network.get_weights())
@@ -298,7 +302,7 @@ def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
         raise
     except Exception as error:  # Keras raises a dozen kinds, with long texts
         failed = isinstance(error.__context__, OSError)  # to fetch the weights
-        reason = why(error.__context__ if failed else error).partition(". ")[0]
+        reason = error_text(error.__context__ if failed else error).partition(". ")[0]
         raise DogtlError(
             f"{handle} can't be used as a module ({reason}): {KERAS_ADVICE[by_name]}"
         ) from error

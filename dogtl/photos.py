@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     Row = tuple[str, Path]  # a breed, and a photo of it
 
 SPLITS = {"train": ["train"], "valid": ["valid", "validation", "val"], "test": ["test"]}
-NAMES = {name: split for split, names in SPLITS.items() for name in names}
+SPLIT_OF_FOLDER = {name: split for split, names in SPLITS.items() for name in names}
 TRAIN, HELD_OUT = 70, 15  # percent, where splits are cut: 15 go to valid, 15 to test
 LAYOUTS = (
     "lay the photos out as train|valid|test / breed / file, as train / breed / file"
     " (what's missing is cut from it) or as breed / file, or list them in a CSV file"
     " with the columns path, breed and, if you like, split"
 )
-STRAY = "it's neither a breed's folder with photos, nor a photo in one"
+STRAY_REASON = "it's neither a breed's folder with photos, nor a photo in one"
 DOGS = "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
 # Without a list Pillow would hand EPS files to Ghostscript, a program.
 FORMATS = "JPEG PNG WEBP AVIF GIF TIFF BMP PPM JPEG2000 TGA"
 # Reading takes up to 24 bytes a pixel, in each thread: large photos go one at a time.
 MAX_BYTES, MAX_PIXELS, LARGE = 500_000_000, 100_000_000, 25_000_000
-one_large = Lock()
+LARGE_PHOTO_LOCK = Lock()
 
 
 class UnreadablePhoto(DogtlError):
@@ -176,7 +176,7 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
             pixels = image.width * image.height
             if pixels > MAX_PIXELS:
                 raise UnreadablePhoto(f"it has over {MAX_PIXELS // 10**6} megapixels")
-            with one_large if pixels > LARGE else nullcontext():
+            with LARGE_PHOTO_LOCK if pixels > LARGE else nullcontext():
                 return _decode(image)
     except MemoryError:
         raise OSError(errno.ENOMEM, "there isn't enough memory for it") from None
@@ -248,8 +248,8 @@ def _fetch_dogs(home: Path) -> Path:
         source = os.path.abspath(source)  # mine.zip is no word, but a path
     if os.path.isdir(source):
         return Path(source)
-    stamp = store.stamp(source, home)
-    name = "dogs" if source == DOGS else f"dogs-{store.fingerprint(stamp)}"
+    signature = source if "://" in source else store.file_signature(Path(source), home)
+    name = "dogs" if source == DOGS else f"dogs-{store.fingerprint(signature)}"
     return download.fetch_folder(source, home / "photos" / name)
 
 
@@ -273,7 +273,9 @@ def _list_photos(source: Path, name: str, home: Path) -> Photos:
             raise DogtlError(f"{problem}: add it; {LAYOUTS}")
         photos.paths[split] = [path for _, path in rows]
         photos.labels[split] = np.array([numbers[breed] for breed, _ in rows], np.int64)
-        photos.skipped[split] = dict.fromkeys(sorted(strays.get(split, [])), STRAY)
+        photos.skipped[split] = dict.fromkeys(
+            sorted(strays.get(split, [])), STRAY_REASON
+        )
     check_complete(photos)
     if missing:
         cut = f"{' and '.join(missing)} cut from {name}, by content: {photos}"
@@ -287,14 +289,18 @@ def _list_photos(source: Path, name: str, home: Path) -> Photos:
 def _list_folder(folder: Path) -> tuple[dict[str, list[Row]], dict[str, list[Path]]]:
     """Return the photos of each split that a folder has, and its strays."""
     found = {place.name for place in _visible(folder) if os.path.isdir(place)}
-    places = {name: folder / name for name in NAMES if name in found}
+    places = {name: folder / name for name in SPLIT_OF_FOLDER if name in found}
     if places:
         places["train"] = folder / "train"
     listed, strays = {}, {}
     for name, place in (places or {"train": folder}).items():  # else breed / file
-        if NAMES[name] in listed:
-            raise DogtlError(f"{place} is one {NAMES[name]} too many: {LAYOUTS}")
-        listed[NAMES[name]], strays[NAMES[name]] = _list_breeds(place)
+        if SPLIT_OF_FOLDER[name] in listed:
+            raise DogtlError(
+                f"{place} is one {SPLIT_OF_FOLDER[name]} too many: {LAYOUTS}"
+            )
+        listed[SPLIT_OF_FOLDER[name]], strays[SPLIT_OF_FOLDER[name]] = _list_breeds(
+            place
+        )
     return listed, strays
 
 
@@ -329,7 +335,7 @@ def _list_csv(file: Path) -> tuple[dict[str, set[Row]], dict[str, list[Path]]]:
     listed: dict[str, set[Row]] = {"train": set()}
     for line, row in enumerate(_read_csv(file), start=2):
         path, breed = row.get("path"), row.get("breed", "").strip()
-        split = NAMES.get(row.get("split", "").strip() or "train")
+        split = SPLIT_OF_FOLDER.get(row.get("split", "").strip() or "train")
         if not (path and breed and split) or "\0" in path:
             problem = f"row {line} of {file} has no path, no breed, or an unknown split"
             raise DogtlError(f"{problem}: {LAYOUTS}")
@@ -371,7 +377,7 @@ def _cut(rows: Iterable[Row], missing: list[str], home: Path) -> dict[str, list[
 
 def _hash_contents(paths: list[Path], home: Path) -> dict[Path, str]:
     """Return a hash of each photo's content; the home keeps them for the next time."""
-    stamps = [store.stamp(path, home) for path in paths]
+    stamps = [store.file_signature(path, home) for path in paths]
     file = home / "hashes" / f"{store.fingerprint(stamps)}.npz"
     hashes = store.load_arrays(file).get("hashes")
     if not hashes:

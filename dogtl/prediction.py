@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dogtl.base import DogtlError, why
+from dogtl.base import DogtlError, error_text
 from dogtl.bottlenecks import BATCH, READERS, SHARD, check_finite, read_square
 from dogtl.linear import LinearLayer, check_module
 from dogtl.modules import Module
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Photo = str | Path | Image
 
-PHONES = {".heic", ".heif"}  # can't be read, which is said rather than passed over
+UNSUPPORTED = {".heic", ".heif"}  # can't be read, which is said rather than passed over
 
 
 def predict(
@@ -101,7 +101,9 @@ def _images_below(folder: Path) -> list[Path]:
     from PIL import Image
 
     kinds = Image.registered_extensions().items()
-    suffixes = {suffix for suffix, kind in kinds if kind in FORMATS.split()} | PHONES
+    suffixes = {
+        suffix for suffix, kind in kinds if kind in FORMATS.split()
+    } | UNSUPPORTED
     found = []  # with the folders that can't be listed, to be named
     walk = os.walk(folder, onerror=lambda error: found.append(Path(error.filename)))
     for place, folders, files in walk:
@@ -117,7 +119,7 @@ def _read(photo: tuple[str, Photo], size: int) -> dict:
     try:
         jpeg = square_jpeg(source, size)
     except (OSError, UnreadablePhoto) as error:
-        return {"photo": name, "error": why(error)}
+        return {"photo": name, "error": error_text(error)}
     # a JPEG, as what the layer was trained on
     return {"photo": name, "square": read_square(io.BytesIO(jpeg))}
 

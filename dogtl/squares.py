@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import NotSharedError, log, plural, progress, slug, why
+from dogtl.base import NotSharedError, error_text, log, plural, progress, slug
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _square_file(path: Path, folder: Path, home: Path) -> Path:
 
     The hash in its name is of the photo's path, size and time.
     """
-    key = store.fingerprint(f"{CODE} {store.stamp(path, home)}")
+    key = store.fingerprint(f"{CODE} {store.file_signature(path, home)}")
     return folder / f"{slug(path.stem)}-{key}.jpg"
 
 
@@ -170,15 +170,15 @@ def _make_missing(
     if not jobs:
         log.info("%s squares: nothing to do", split)
         return {}
-    make = _make if client is None else partial(_make_same, home)
-    with warnings.catch_warnings(action="ignore"), workers(client, home) as pool:
+    make = _make if client is None else partial(_make_if_same_photo, home)
+    with warnings.catch_warnings(action="ignore"), make_pool(client, home) as pool:
         made = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
         rows = list(zip(jobs, made, strict=True))
     store.sweep(home / "squares" / str(size))
     return {path: reason for (path, *_), reason in rows if reason}
 
 
-def workers(client, home: Path):
+def make_pool(client, home: Path):
     """Return a pool: this machine's threads, or the workers of a cluster."""
     if client is None:
         return ThreadPool()
@@ -193,12 +193,12 @@ def _make(job: tuple[Path, Path, int]) -> str:
     try:
         jpeg = square_jpeg(path, size)
     except (OSError, UnreadablePhoto) as error:
-        return why(error)
+        return error_text(error)
     store.atomic_write(file, jpeg, sync=False)  # an empty one is made again
     return ""
 
 
-def _make_same(home: Path, job: tuple[Path, Path, int]) -> str:
+def _make_if_same_photo(home: Path, job: tuple[Path, Path, int]) -> str:
     """Make one square on another machine, if the photo is the same there."""
     path, file, _ = job
     if _square_file(path, file.parent, home) != file:

@@ -77,7 +77,7 @@ def fingerprint_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:20]
 
 
-def stamp(path: Path, home: Path) -> str:
+def file_signature(path: Path, home: Path) -> str:
     """Return a file's size, time and path, as one text, which is fast to hash.
 
     Of files in the home it's the path there, so that a home can be carried elsewhere.

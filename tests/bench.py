@@ -39,7 +39,7 @@ PACKAGES = ["tensorflow", "keras", "pillow", "numpy", "scipy"]
 PACKAGES += ["scikit-image", "scikit-learn"]
 PHOTO, SMALL = (400, 533), (64, 64)  # pixels
 SIZE = 224  # pixels: MobileNet's squares
-L2S = np.logspace(-6, -2, 5)
+L2_PENALTIES = np.logspace(-6, -2, 5)
 NUMPY = ["-c", "import numpy"]
 NO_TENSORFLOW = """
 import sys
@@ -195,7 +195,7 @@ def scikit_learn(bottlenecks: dict) -> float:
     train, valid, test = bottlenecks.values()
     scale = np.sqrt(np.mean(train.features**2))
     models = []
-    for l2 in L2S:  # beside the mean loss, as dogtl counts it
+    for l2 in L2_PENALTIES:  # beside the mean loss, as dogtl counts it
         model = LogisticRegression(C=1 / (2 * len(train.labels) * l2), max_iter=200)
         with warnings.catch_warnings(action="ignore"):  # a weak one may need more
             models.append(model.fit(train.features / scale, train.labels))

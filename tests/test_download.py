@@ -247,7 +247,7 @@ LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)
     ids=lambda value: value if isinstance(value, str) else "",  # bytes hold times
 )
 def test_an_archive_that_is_none_or_hostile(serve, fail, monkeypatch, body, words):
-    monkeypatch.setattr(download, "SPARE", 1 << 16)
+    monkeypatch.setattr(download, "SIZE_ALLOWANCE", 1 << 16)
     monkeypatch.setattr(download, "MAX_FILES", len(FILES) - (body in BOMBS))
     serve(body)
     fail(words)

@@ -184,7 +184,7 @@ def test_png_of_300_dpi_and_pdf_with_its_fonts(tmp_path):
     assert files_of(tmp_path).keys() == {"curves.pdf", "curves.png"}
     with Image.open(tmp_path / "curves.png") as image:
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-        assert image.width == pytest.approx(figures.PAGE * 300, abs=2)
+        assert image.width == pytest.approx(figures.PAGE_WIDTH * 300, abs=2)
     pdf = (tmp_path / "curves.pdf").read_bytes()
     streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
     for stream in streams:

@@ -324,8 +324,8 @@ def test_the_strongest_penalty_that_does_as_well_is_kept(
         return replace(layer, l2=l2, history=dict.fromkeys(HISTORY, loss))
 
     monkeypatch.setattr(linear, "fit", fit)
-    assert dogtl.train(SPLITS).l2 == linear.L2S[kept]
-    assert asked == list(linear.L2S[:tried])
+    assert dogtl.train(SPLITS).l2 == linear.L2_PENALTIES[kept]
+    assert asked == list(linear.L2_PENALTIES[:tried])
 
 
 def test_the_test_split_is_not_looked_at(tmp_path):

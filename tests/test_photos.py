@@ -251,7 +251,7 @@ def test_large_photos_are_decoded_one_at_a_time(monkeypatch):
     for side in (10, 11):
         Image.new("RGB", (side, side)).save(f"{side}.png")
     with ThreadPool(2) as pool:
-        with dogtl.photos.one_large:  # somebody else decodes one
+        with dogtl.photos.LARGE_PHOTO_LOCK:  # somebody else decodes one
             waiting = pool.apply_async(dogtl.read_photo, ["11.png"])
             assert pool.apply(dogtl.read_photo, ["10.png"]).size == (10, 10)
             assert not waiting.ready()

@@ -41,7 +41,7 @@ def test_they_are_ready_to_print():
         with Image.open(file) as image:
             assert np.allclose(image.info["dpi"], 300, atol=0.1)
             width = image.width / 300
-        widths = (figures.COLUMN, figures.PAGE)
+        widths = (figures.COLUMN_WIDTH, figures.PAGE_WIDTH)
         assert np.isclose(width, widths, atol=0.01).any(), file
     assert sum(file.stat().st_size for file in FIGURES.iterdir()) < 10e6
 

@@ -89,7 +89,7 @@ def place(web, grid, colours, keras_file, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(dogtl.figures, "publish", sketch)
     for thing, name in (
         (dogtl.figures, "STYLE"),
-        (dogtl.figures, "COLUMN"),
+        (dogtl.figures, "COLUMN_WIDTH"),
         (logging.root, "handlers"),
         (log, "level"),
     ):  # what the page, or a command, changes

@@ -27,7 +27,7 @@ import numpy as np
 
 from dogtl import toy
 from dogtl.base import progress
-from dogtl.frameworks import import_tensorflow, plain_keras
+from dogtl.frameworks import default_keras_config, import_tensorflow
 from dogtl.squares import make_square
 from dogtl.store import code_version, sweep, temporary_path
 from dogtl.toy.brush import Dog, as_vector, draw_photo, sample_dog, sample_size, vary
@@ -255,7 +255,7 @@ def untrained(home: Path) -> Path:
     """Return the folder of the toy's network with random weights; made at first use."""
     folder = home / "modules" / f"toy_random-{CODE}"
     if not folder.exists():
-        with plain_keras():
+        with default_keras_config():
             export(network(), folder)
     return folder
 
