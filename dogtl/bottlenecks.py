@@ -1,14 +1,15 @@
-"""Step 2, bottlenecks: run every square through the module, once, and keep that."""
+"""Step 2, bottlenecks: run each square through the module, and store its features."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -20,10 +21,13 @@ from dogtl.squares import Squares, make_pool
 if TYPE_CHECKING:
     import distributed
 
-BATCH = 8  # as much as a processor keeps at hand: 1 or 32 take 1.4 times as long
-READERS = 4  # threads: reading a square is quick beside the network
-MAX_FEATURE = 1e15  # of a feature: thousands of its squares still add up in float32
-SHARD = 256  # squares per stored file: what a killed run loses at most
+    from dogtl.cluster import Pool
+
+BATCH = 8  # squares: fits the CPU cache; 1 or 32 take 1.4 times as long
+READERS = 4  # threads, enough since reading is fast compared with the network
+READ_AHEAD = 256  # limits how many items wait in memory for the network
+SHARD = 256  # squares per stored file: the most that a killed run loses
+MAX_FEATURE = 1e15  # the sum of thousands of squared features still fits float32
 CODE = store.code_version(__file__, modules.__file__, "tensorflow", "pillow")
 
 
@@ -44,7 +48,7 @@ class Bottlenecks:
     skipped : dict of Path to str
         The split's photos that can't be used, with the reason.
     module : dict of str to str
-        The ``name`` and the ``fingerprint`` of the module that made them.
+        The ``name`` and the ``fingerprint`` of the module that computed them.
     """
 
     features: np.ndarray
@@ -60,16 +64,24 @@ class Bottlenecks:
         return f"{n} {bottlenecks} of {width} features, {len(self.breeds)} breeds"
 
 
+class Square(NamedTuple):
+    """A square whose bottleneck isn't stored yet."""
+
+    hash: str
+    file: Path
+    photo: Path
+
+
 def extract(
     squares: Squares,
     module: Module,
     home: Path | None = None,
     client: distributed.Client | None = None,
 ) -> dict[str, Bottlenecks]:
-    """Return the bottlenecks of each split; what isn't there yet is computed.
+    """Return the bottlenecks of each split; those that aren't stored yet are computed.
 
-    An extraction that was stopped resumes after the last stored 256 squares. A warning
-    tells of equal photos in two splits or breeds.
+    Results are stored every 256 squares; an extraction that was stopped resumes from
+    there. If two splits or two breeds share photos, a warning says so.
 
     Parameters
     ----------
@@ -78,9 +90,9 @@ def extract(
     module : Module
         As `load_module` returns it.
     home : Path, optional
-        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+        The folder for everything generated; defaults to ``DOGTL_HOME``, then ``data``.
     client : distributed.Client, optional
-        A Dask cluster whose workers do it; the home must lie where all see it.
+        A Dask cluster to use. The home must be on storage that all workers share.
 
     Returns
     -------
@@ -90,7 +102,8 @@ def extract(
     Raises
     ------
     DogtlError
-        If the module can't take these squares, or gives numbers that aren't finite.
+        If the module can't take these squares, or returns numbers that are infinite,
+        NaN or beyond 1e15.
 
     Examples
     --------
@@ -108,24 +121,32 @@ def extract(
         log.warning("%s", mismatch)
     home = store.find_home(home)
     folder = home / "bottlenecks" / store.fingerprint(CODE, module.fingerprint)
-    made_by = {"name": module.name, "fingerprint": module.fingerprint}
-    known = _load_shards(sorted(folder.glob("*.npz")), module.n_features)
+    known = {}
+    for file in sorted(folder.glob("*.npz")):
+        known |= _load_shard(file, module.n_features)
     bottlenecks, hashes = {}, {}
     for split, paths in squares.paths.items():
         with make_pool(client, home) as pool:
             hashes[split] = pool.map(store.fingerprint_file, squares.files[split])
-            rows = zip(hashes[split], squares.files[split], paths, strict=True)
-            missing = {row[0]: row for row in rows if row[0] not in known}
+            rows = map(Square, hashes[split], squares.files[split], paths)
+            # By hash, since equal squares need to be computed only once.
+            missing = {row.hash: row for row in rows if row.hash not in known}
             if missing:
-                shards = _compute(list(missing.values()), module, folder, client, pool)
-                n_shards = -(-len(missing) // SHARD)
-                made = progress(shards, n_shards, f"{split} bottlenecks")
-                known |= _load_shards(made, module.n_features)
+                shards = _compute(list(missing.values()), module, folder, pool)
+                n_shards = math.ceil(len(missing) / SHARD)
+                # Each iteration computes and stores one shard.
+                for file in progress(shards, n_shards, f"{split} bottlenecks"):
+                    known |= _load_shard(file, module.n_features)
             else:
                 log.info("%s bottlenecks: nothing to do", split)
-        features = np.stack([known[key] for key in hashes[split]])
-        facts = (squares.labels[split], squares.breeds, paths, squares.skipped[split])
-        bottlenecks[split] = Bottlenecks(features, *facts, made_by)
+        bottlenecks[split] = Bottlenecks(
+            features=np.stack([known[key] for key in hashes[split]]),
+            labels=squares.labels[split],
+            breeds=squares.breeds,
+            paths=paths,
+            skipped=squares.skipped[split],
+            module={"name": module.name, "fingerprint": module.fingerprint},
+        )
     for text in find_leaks(bottlenecks, hashes):
         log.warning("%s", text)
     return bottlenecks
@@ -134,36 +155,36 @@ def extract(
 def find_leaks(
     bottlenecks: dict[str, Bottlenecks], hashes: dict[str, list[str]]
 ) -> Iterator[str]:
-    """Yield a sentence for each two splits that share photos, and one for breeds.
+    """Yield a warning for each pair of splits that share photos, and one for breeds.
 
-    Photos are equal if their squares are; `hashes` has those of the squares, by split.
+    Photos are equal if their squares' hashes, given by split, are.
     """
 
-    def some(paths: list[Path]) -> str:
+    def describe(paths: list[Path]) -> str:
         return f"{len(paths)} {plural(len(paths), 'photo')}, such as {paths[0]}"
 
     for one, other in combinations(bottlenecks, 2):
-        there = set(hashes[one])
+        in_one = set(hashes[one])
         rows = zip(hashes[other], bottlenecks[other].paths, strict=True)
-        shared = [path for key, path in rows if key in there]
+        shared = [path for key, path in rows if key in in_one]
         if shared:
-            text = f"{other} shares {some(shared)}, with {one}"
+            text = f"{other} shares {describe(shared)}, with {one}"
             yield f"{text}: that flatters the accuracy"
-    labels, mixed = {}, {}
-    for split, made in bottlenecks.items():
-        rows = zip(hashes[split], made.paths, made.labels, strict=True)
+    label_of, mixed = {}, {}
+    for split, part in bottlenecks.items():
+        rows = zip(hashes[split], part.paths, part.labels, strict=True)
         for key, path, label in rows:
-            if labels.setdefault(key, label) != label:
+            if label_of.setdefault(key, label) != label:
                 mixed[key] = path
     if mixed:
-        text = f"breeds share {some([*mixed.values()])}"
+        text = f"breeds share {describe(list(mixed.values()))}"
         yield f"{text}: only one of its labels can be correct"
 
 
 def extract_features(files: list[Path], module: Module) -> Iterator[np.ndarray]:
-    """Yield the bottlenecks of squares, a batch of up to 8 at a time.
+    """Yield the bottlenecks of squares, in batches of up to 8.
 
-    Other threads read the squares to come while the module works on these.
+    Other threads read the next squares while the module works on a batch.
 
     Parameters
     ----------
@@ -185,11 +206,29 @@ def extract_features(files: list[Path], module: Module) -> Iterator[np.ndarray]:
     >>> [batch.shape for batch in batches]
     [(8, 256), (8, 256), (4, 256)]
     """
+    for batch in read_in_batches(read_square, files):
+        yield module(to_input(batch))
+
+
+def read_in_batches(read: Callable, items: Iterable) -> Iterator[list]:
+    """Yield what `read` returns for each item, in order, in lists of up to 8.
+
+    Other threads read the next items while the caller works on a list.
+    """
+    items = iter(items)
     with ThreadPool(READERS) as pool:
-        for start in range(0, len(files), SHARD):  # or all would be read ahead
-            squares = pool.imap(read_square, files[start : start + SHARD])
-            while batch := list(islice(squares, BATCH)):
-                yield module(np.stack(batch).astype(np.float32) / 255)
+        while group := list(islice(items, READ_AHEAD)):
+            results = pool.imap(read, group)  # reads the whole group ahead
+            while batch := list(islice(results, BATCH)):
+                yield batch
+
+
+def to_input(squares: list[np.ndarray]) -> np.ndarray:
+    """Return squares as modules take them: float32 from 0 to 1, stacked.
+
+    It's used in training and in prediction, which must agree.
+    """
+    return np.stack(squares).astype(np.float32) / 255
 
 
 def read_square(source: Path | BinaryIO) -> np.ndarray:
@@ -222,28 +261,27 @@ def read_square(source: Path | BinaryIO) -> np.ndarray:
         with Image.open(source, formats=["JPEG"]) as image:
             return np.asarray(image.convert("RGB"))
     except OSError as error:
-        raise DogtlError(
-            f"the square {source} can't be read ({error}): delete it, and run the same"
-            " again"
-        ) from error
+        problem = f"the square {source} can't be read ({error})"
+        raise DogtlError(f"{problem}: delete it, and run this again") from error
 
 
 def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
-    """Raise DogtlError, naming photo and module, if a feature isn't finite or too big.
-
-    Too big is what 32-bit arithmetic with many of them can't hold.
-    """
-    bad = np.flatnonzero(~(np.abs(features) <= MAX_FEATURE).all(axis=1))  # NaN never is
+    """Raise DogtlError if a feature is infinite, NaN or too large for float32 sums."""
+    ok = (np.abs(features) <= MAX_FEATURE).all(axis=1)  # comparisons with NaN are False
+    bad = np.flatnonzero(~ok)
     if len(bad):
         photo = paths[bad[0]] if len(paths) == len(features) else f"row {bad[0]}"
         raise DogtlError(
-            f"the bottleneck of {photo} holds numbers that aren't finite or beyond 1e15"
-            f" (module {module}): choose another module, or leave that photo out"
+            f"the bottleneck of {photo} holds numbers that are infinite, NaN or beyond"
+            f" 1e15 (module {module}): choose another module, or leave that photo out"
         )
 
 
 def find_mismatch(squares: Squares, module: Module) -> str:
-    """Say that a toy is to see photos, or a real module the kennel's drawings."""
+    """Return a warning if module and photos don't match, else an empty text.
+
+    The toy modules know the kennel's drawings only, and all others know real photos.
+    """
     is_drawn = toy.KENNEL in next(iter(squares.paths.values()))[0].parts
     is_toy = module.name.startswith("toy")
     if is_toy and not is_drawn:
@@ -255,37 +293,33 @@ def find_mismatch(squares: Squares, module: Module) -> str:
     return f"the module {module.label} knows {knows}: {advice}"
 
 
-def _load_shards(shards: Iterable[Path], n_features: int) -> dict[str, np.ndarray]:
-    """Return stored bottlenecks, each by the hash of its square."""
-    known = {}
-    for file in shards:
-        shard = store.load_arrays(file)
-        hashes, features = shard.get("hashes"), np.asarray(shard.get("features"))
-        shape = (len(hashes), n_features) if isinstance(hashes, list) else None
-        if (features.shape, features.dtype) == (shape, np.float32):
-            known.update(zip(hashes, features, strict=True))
-    return known
+def _load_shard(file: Path, n_features: int) -> dict[str, np.ndarray]:
+    """Return a shard's bottlenecks by their squares' hashes; none if it's damaged."""
+    shard = store.load_arrays(file)
+    hashes, features = shard.get("hashes"), np.asarray(shard.get("features"))
+    shape = (len(hashes), n_features) if isinstance(hashes, list) else None
+    if features.shape != shape or features.dtype != np.float32:
+        return {}
+    return dict(zip(hashes, features, strict=True))
 
 
 def _compute(
-    squares: list[tuple], module: Module, folder: Path, client, pool
+    squares: list[Square], module: Module, folder: Path, pool: ThreadPool | Pool
 ) -> Iterator[Path]:
-    """Yield the files of the squares' bottlenecks, as soon as each is stored."""
-    shards = [squares[i : i + SHARD] for i in range(0, len(squares), SHARD)]
+    """Return an iterator that computes a shard at each step, and gives its file."""
+    groups = [squares[i : i + SHARD] for i in range(0, len(squares), SHARD)]
     compute = partial(_compute_shard, module, folder)
-    if client is None:  # one after another: the module keeps all cores busy itself
-        return map(compute, shards)
-    return pool.imap(compute, shards, chunksize=1, module=module)
+    if isinstance(pool, ThreadPool):  # not needed: the module itself uses all cores
+        return map(compute, groups)
+    return pool.imap(compute, groups, chunksize=1, module=module)
 
 
-def _compute_shard(module: Module, folder: Path, squares: list[tuple]) -> Path:
-    """Compute and store the bottlenecks of some squares; return their file.
-
-    A square here is its hash, its file and its photo.
-    """
-    hashes, files, paths = map(list, zip(*squares, strict=True))
+def _compute_shard(module: Module, folder: Path, squares: list[Square]) -> Path:
+    """Compute and store the bottlenecks of some squares; return their file."""
+    hashes = [square.hash for square in squares]
+    files = [square.file for square in squares]
     features = np.concatenate(list(extract_features(files, module)))
-    check_finite(features, paths, module.name)
+    check_finite(features, [square.photo for square in squares], module.name)
     file = folder / f"{store.fingerprint(hashes)}.npz"
     store.save_arrays(file, {"hashes": hashes, "features": features})
     return file

@@ -36,7 +36,7 @@ class Model(Module):
     """An exported model, to be called with squares as a module is.
 
     Its features are probabilities already, float32 [batch, breeds]. So it's a module
-    and its own layer, and `predict` takes it for both.
+    and its own layer, and `predict` takes it as both.
 
     Attributes
     ----------
@@ -48,6 +48,11 @@ class Model(Module):
 
     breeds: list[str]
     facts: dict
+
+    @property
+    def module(self) -> dict[str, str]:
+        """The module that it belongs to as a layer: itself."""
+        return {"name": self.name, "fingerprint": self.fingerprint}
 
     def predict(self, photos, top: int = 5) -> list[dict]:
         """Predict the breeds of photos; takes and returns what `dogtl.predict` does."""

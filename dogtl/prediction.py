@@ -1,4 +1,4 @@
-"""Step 5, prediction: any photo through all steps, with a layer and its module."""
+"""Step 5, prediction: take any photo through all steps, with a layer and its module."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from dogtl.base import DogtlError, error_text
-from dogtl.bottlenecks import BATCH, READERS, SHARD, check_finite, read_square
+from dogtl.bottlenecks import check_finite, read_in_batches, read_square, to_input
 from dogtl.linear import LinearLayer, check_module
 from dogtl.modules import Module
-from dogtl.photos import FORMATS, UnreadablePhoto
+from dogtl.photos import PILLOW_FORMATS, UnreadablePhoto
 from dogtl.squares import square_jpeg
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Photo = str | Path | Image
+Photo: TypeAlias = "str | Path | Image"  # a text, since importing PIL is slow
+UNSUPPORTED = {".heic", ".heif"}  # reported as unreadable instead of ignored
 
-UNSUPPORTED = {".heic", ".heif"}  # can't be read, which is said rather than passed over
+
+class Reading(NamedTuple):
+    """A photo's name, and its square or the reason why it has none."""
+
+    name: str
+    square: np.ndarray | None = None
+    error: str = ""
 
 
 def predict(
@@ -41,10 +46,10 @@ def predict(
     module : Module
         The module that the layer was trained with.
     photos : str, Path, PIL.Image.Image, or an iterable of these
-        Files, folders and images. In a folder, and in the ones below, all files count
-        whose name ends as an image's does, in order, less the hidden ones.
+        Files, folders and images. A folder, with its subfolders, stands for all files
+        with an image's suffix, sorted, except hidden ones.
     top : int, optional
-        How many breeds to name, the top probable first.
+        How many breeds to name, the most probable first.
 
     Returns
     -------
@@ -71,40 +76,36 @@ def predict(
 def predict_each(
     layer: LinearLayer, module: Module, photos: Photo | Iterable[Photo], top: int = 5
 ) -> Iterator[dict]:
-    """Yield what `predict` returns; other threads read the photos to come."""
-    if layer is not module:  # an exported model is both
-        check_module(layer, module.name, module.fingerprint)
+    """Yield what `predict` returns; other threads read the next photos."""
+    check_module(layer, module.name, module.fingerprint)
     if top < 1:
-        raise DogtlError(f"the top {top} breeds are none: ask for 1 or more")
-    found, read = _find_photos(photos), partial(_read, size=module.size)
-    # Pillow warns about odd metadata
-    with warnings.catch_warnings(action="ignore"), ThreadPool(READERS) as pool:
-        while some := list(islice(found, SHARD)):  # or all would be read ahead
-            results = pool.imap(read, some)
-            while batch := list(islice(results, BATCH)):
-                _name_breeds(layer, module, batch, top)
-                yield from batch
+        raise DogtlError(f"top must be at least 1, not {top}")
+    read = partial(_read, size=module.size)
+    with warnings.catch_warnings(action="ignore"):  # Pillow warns about odd metadata
+        for batch in read_in_batches(read, _find_photos(photos)):
+            yield from _name_breeds(layer, module, batch, top)
 
 
 def _find_photos(photos: Photo | Iterable[Photo]) -> Iterator[tuple[str, Photo]]:
-    """Yield each photo with its name; a folder's in its place."""
-    one = isinstance(photos, str | Path) or not isinstance(photos, Iterable)
-    for number, photo in enumerate([photos] if one else photos, start=1):
+    """Yield each photo with its name, and each image in a folder with its path."""
+    is_one = isinstance(photos, str | Path) or not isinstance(photos, Iterable)
+    for number, photo in enumerate([photos] if is_one else photos, start=1):
         if isinstance(photo, str | Path):
-            found = _images_below(Path(photo)) if os.path.isdir(photo) else []
-            yield from ((str(path), path) for path in found or [photo])
+            paths = _images_below(Path(photo)) if os.path.isdir(photo) else []
+            # A folder without images stands for itself: it's reported as unreadable.
+            yield from ((str(path), path) for path in paths or [photo])
         else:
             yield str(getattr(photo, "filename", "") or f"image {number}"), photo
 
 
 def _images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and its subfolders."""
     from PIL import Image
 
-    kinds = Image.registered_extensions().items()
-    suffixes = {
-        suffix for suffix, kind in kinds if kind in FORMATS.split()
-    } | UNSUPPORTED
-    found = []  # with the folders that can't be listed, to be named
+    known = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, name in known if name in PILLOW_FORMATS}
+    suffixes |= UNSUPPORTED
+    found = []  # includes folders that can't be listed, so that they're reported
     walk = os.walk(folder, onerror=lambda error: found.append(Path(error.filename)))
     for place, folders, files in walk:
         folders[:] = [name for name in folders if name[0] != "."]
@@ -113,27 +114,32 @@ def _images_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read(photo: tuple[str, Photo], size: int) -> dict:
-    """Return a result to be: a photo's name, and its square or why there is none."""
+def _read(photo: tuple[str, Photo], size: int) -> Reading:
+    """Read a photo, given with its name, and make its square."""
     name, source = photo
     try:
         jpeg = square_jpeg(source, size)
     except (OSError, UnreadablePhoto) as error:
-        return {"photo": name, "error": error_text(error)}
-    # a JPEG, as what the layer was trained on
-    return {"photo": name, "square": read_square(io.BytesIO(jpeg))}
+        return Reading(name, error=error_text(error))
+    # The layer was trained on squares that were saved as JPEG, too.
+    return Reading(name, square=read_square(io.BytesIO(jpeg)))
 
 
-def _name_breeds(layer: LinearLayer, module: Module, batch: list[dict], top: int):
-    """Put predictions where a batch of results holds squares."""
-    good = [result for result in batch if "square" in result]
-    if not good:
-        return
-    squares = np.stack([result.pop("square") for result in good])
-    features = module(squares.astype(np.float32) / 255)
-    check_finite(features, [result["photo"] for result in good], module.name)
-    for result, row in zip(good, layer.probabilities(features), strict=True):
-        result["predictions"] = [
-            {"breed": layer.breeds[i], "probability": float(row[i])}
-            for i in np.argsort(-row, kind="stable")[:top]
+def _name_breeds(
+    layer: LinearLayer, module: Module, batch: list[Reading], top: int
+) -> list[dict]:
+    """Return the results for a batch of photos."""
+    results = [{"photo": photo.name, "error": photo.error} for photo in batch]
+    rows = [row for row, photo in enumerate(batch) if photo.square is not None]
+    if not rows:
+        return results
+    features = module(to_input([batch[row].square for row in rows]))
+    check_finite(features, [batch[row].name for row in rows], module.name)
+    for row, probabilities in zip(rows, layer.probabilities(features), strict=True):
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        predictions = [
+            {"breed": layer.breeds[i], "probability": float(probabilities[i])}
+            for i in best
         ]
+        results[row] = {"photo": batch[row].name, "predictions": predictions}
+    return results

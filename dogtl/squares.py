@@ -1,4 +1,4 @@
-"""Step 1, squares: cut every photo to its centre square and downsample it."""
+"""Step 1, squares: crop every photo to its centre square and downsample it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import NotSharedError, error_text, log, plural, progress, slug
+from dogtl.base import NotSharedError, error_text, log, progress, slug
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
     import distributed
     from PIL.Image import Image
+
+    from dogtl.cluster import Pool
 
 CODE = store.code_version(__file__, photos.__file__, "pillow")
 
@@ -26,8 +28,7 @@ CODE = store.code_version(__file__, photos.__file__, "pillow")
 class Squares(Photos):
     """The readable photos, and their squares.
 
-    The attributes of `Photos` are here too, less the photos that can't be read, which
-    are in `skipped`.
+    It has the attributes of `Photos`, too. Photos that can't be read are in `skipped`.
 
     Attributes
     ----------
@@ -41,16 +42,15 @@ class Squares(Photos):
     files: dict[str, list[Path]]
 
     def __repr__(self) -> str:
-        squares = plural(len(self.paths["test"]), "square")
-        return self._describe(f"{squares} of {self.size} x {self.size} pixels")
+        return self._describe(f"squares of {self.size} x {self.size} pixels")
 
 
 def make_square(photo: Image, size: int) -> Image:
     """Return the centre square of an image, downsampled to `size` x `size` pixels.
 
-    If an odd number of pixels must go, one more goes on the right or at the bottom.
-    Lanczos filtering blurs patterns that are too fine instead of turning them into
-    coarse ones. Images that are too small are enlarged.
+    If an odd number of pixels is cut off, the right or the bottom loses one more.
+    Lanczos filtering blurs patterns that are too fine, where skipping pixels would turn
+    them into coarse ones. Images that are too small are enlarged.
 
     Parameters
     ----------
@@ -73,7 +73,8 @@ def make_square(photo: Image, size: int) -> Image:
     from PIL.Image import Resampling
 
     side = min(photo.size)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    left = (photo.width - side) // 2
+    top = (photo.height - side) // 2
     box = (left, top, left + side, top + side)
     return photo.resize((size, size), Resampling.LANCZOS, box, reducing_gap=3.0)
 
@@ -95,7 +96,7 @@ def square(
     home: Path | None = None,
     client: distributed.Client | None = None,
 ) -> Squares:
-    """Make the squares of all photos that aren't there yet, on all cores.
+    """Make the squares of all photos, except those made before, on all cores.
 
     Photos that can't be read are skipped and named in a warning.
 
@@ -106,9 +107,9 @@ def square(
     size : int
         The squares' side in pixels: the module's `size`.
     home : Path, optional
-        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+        The folder for everything generated; defaults to ``DOGTL_HOME``, then ``data``.
     client : distributed.Client, optional
-        A Dask cluster whose workers do it; the home must lie where all see it.
+        A Dask cluster to use. The home must be on storage that all workers share.
 
     Returns
     -------
@@ -126,60 +127,74 @@ def square(
     480 train, 120 valid, 240 test squares of 112 x 112 pixels, 12 breeds, 0 skipped
     """
     home = store.find_home(home)
-    squares = Squares(photos.name, photos.folder, photos.breeds, {}, {}, {}, size, {})
-    for split, paths in photos.paths.items():
-        files = square_files(photos, split, size, home)
-        reasons = _make_missing(files, size, split, home, client)
-        made = [path not in reasons for path in paths]
-        squares.paths[split] = [path for path in paths if path not in reasons]
-        squares.files[split] = [files[path] for path in squares.paths[split]]
-        squares.labels[split] = photos.labels[split][made]
-        squares.skipped[split] = photos.skipped[split] | reasons
-        for path, reason in squares.skipped[split].items():
+    paths, labels, skipped, files = {}, {}, {}, {}
+    for split in photos.paths:
+        square_of = square_files(photos, split, size, home)
+        failed = _make_missing(square_of, size, split, home, client)
+        is_readable = [path not in failed for path in photos.paths[split]]
+        paths[split] = [path for path in photos.paths[split] if path not in failed]
+        labels[split] = photos.labels[split][is_readable]
+        skipped[split] = photos.skipped[split] | failed
+        files[split] = [square_of[path] for path in paths[split]]
+        for path, reason in skipped[split].items():
             log.warning("skipped %s: %s", os.path.relpath(path, photos.folder), reason)
+    squares = Squares(
+        name=photos.name,
+        folder=photos.folder,
+        breeds=photos.breeds,
+        paths=paths,
+        labels=labels,
+        skipped=skipped,
+        size=size,
+        files=files,
+    )
     check_complete(squares)
     return squares
 
 
 def square_files(photos: Photos, split: str, size: int, home: Path) -> dict[Path, Path]:
-    """Return where the squares of a split's photos lie, by photo."""
+    """Return the file of each photo's square in a split; it may not exist yet."""
     folders = [home / "squares" / str(size) / slug(breed) for breed in photos.breeds]
     rows = zip(photos.paths[split], photos.labels[split], strict=True)
     return {path: _square_file(path, folders[label], home) for path, label in rows}
 
 
 def _square_file(path: Path, folder: Path, home: Path) -> Path:
-    """Return where a photo's square lies.
-
-    The hash in its name is of the photo's path, size and time.
-    """
+    """Return the file of a photo's square, named by the photo's path, size and time."""
     key = store.fingerprint(f"{CODE} {store.file_signature(path, home)}")
     return folder / f"{slug(path.stem)}-{key}.jpg"
 
 
 def _make_missing(
-    files: dict[Path, Path], size: int, split: str, home: Path, client
+    square_of: dict[Path, Path],
+    size: int,
+    split: str,
+    home: Path,
+    client: distributed.Client | None,
 ) -> dict[Path, str]:
-    """Make the squares that aren't there; return why, for each photo that has none.
+    """Make the squares that don't exist yet; return the reason for each that fails.
 
-    Nothing of that is stored: a right may be given later, and decoders call a lack of
-    memory a broken file.
+    Failures aren't cached: permissions may change, and out-of-memory can look like a
+    broken file.
     """
-    there = {f for f in files.values() if os.path.exists(f) and os.path.getsize(f)}
-    jobs = [(path, file, size) for path, file in files.items() if file not in there]
+    jobs = [
+        (path, file, size)
+        for path, file in square_of.items()
+        if not (os.path.exists(file) and os.path.getsize(file))
+    ]
     if not jobs:
         log.info("%s squares: nothing to do", split)
         return {}
     make = _make if client is None else partial(_make_if_same_photo, home)
     with warnings.catch_warnings(action="ignore"), make_pool(client, home) as pool:
-        made = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
-        rows = list(zip(jobs, made, strict=True))
+        results = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
+        reasons = dict(zip([path for path, *_ in jobs], results, strict=True))
     store.sweep(home / "squares" / str(size))
-    return {path: reason for (path, *_), reason in rows if reason}
+    return {path: reason for path, reason in reasons.items() if reason}
 
 
-def make_pool(client, home: Path):
-    """Return a pool: this machine's threads, or the workers of a cluster."""
+def make_pool(client: distributed.Client | None, home: Path) -> ThreadPool | Pool:
+    """Return a pool of this machine's threads, or of a cluster's workers."""
     if client is None:
         return ThreadPool()
     from dogtl.cluster import Pool
@@ -188,18 +203,19 @@ def make_pool(client, home: Path):
 
 
 def _make(job: tuple[Path, Path, int]) -> str:
-    """Make one square; return "", or why there is none."""
+    """Make one square; return the reason if that fails, else an empty text."""
     path, file, size = job
     try:
         jpeg = square_jpeg(path, size)
     except (OSError, UnreadablePhoto) as error:
         return error_text(error)
-    store.atomic_write(file, jpeg, sync=False)  # an empty one is made again
+    # A power cut may leave an empty file, which _make_missing remakes.
+    store.atomic_write(file, jpeg, sync=False)
     return ""
 
 
 def _make_if_same_photo(home: Path, job: tuple[Path, Path, int]) -> str:
-    """Make one square on another machine, if the photo is the same there."""
+    """Make one square on another machine, if it sees the same photo."""
     path, file, _ = job
     if _square_file(path, file.parent, home) != file:
         raise NotSharedError(path.parent)

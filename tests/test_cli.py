@@ -278,7 +278,7 @@ def test_a_split_that_was_cut_is_written_and_used(cli, light, few, home, tmp_pat
     edited = Path("cut.csv").read_text().replace("train", "test", 1)
     Path("edited.csv").write_text(edited)
     code, out, err = cli(*again[:-1], "edited.csv")
-    assert code == 1 and "lists the photos otherwise" in err
+    assert code == 1 and "already exists with different splits" in err
     assert Path("edited.csv").read_text() == edited
     code, out, err = cli("run", "--photos", "cut.csv")
     assert code == 0 and {line.partition(": n")[0] for line in messages(err)} >= lines

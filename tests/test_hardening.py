@@ -359,7 +359,7 @@ WHERE = [  # what a shell does with a finished home, and how that ends
     ("chmod 500 home; $DOGTL run --home home/new", 1, "home/new: Permission denied"),
     ("touch file; $DOGTL run --home file", 1, "file/squares"),
     ("$DOGTL run --home '~nosuchuser/x'", 1, "nosuchuser"),
-    ("mkdir shut; chmod 0 shut; $DOGTL run --photos shut/dogs", 1, "no right"),
+    ("mkdir shut; chmod 0 shut; $DOGTL run --photos shut/dogs", 1, "lack permission"),
 ]
 
 

@@ -124,5 +124,5 @@ def test_photos_without_end_are_read_as_they_are_needed(done):
 
 @pytest.mark.parametrize("top", [0, -1])
 def test_no_breed_at_all_is_refused(done, top):
-    with pytest.raises(dogtl.DogtlError, match="ask for 1 or more"):
+    with pytest.raises(dogtl.DogtlError, match="top must be at least 1"):
         dogtl.predict(done.layer, done.module, [], top=top)

@@ -207,7 +207,7 @@ def test_rights_that_are_missing_are_named_and_may_be_given_later(mine):
     run = subprocess.run(command, capture_output=True, text=True, env=env)
     *refused, skipped, given, predicted = run.stdout.splitlines() or [run.stderr]
     for line, place in zip(refused, (mine, mine / "test", photo.parent), strict=True):
-        assert line.startswith(f"you have no right to list {place} and open ")
+        assert line.startswith(f"you lack permission to read the folder {place}: ")
     unread, unlisted = (
         (str(path), "Permission denied") for path in (photo, mine / "train" / BREEDS[0])
     )
