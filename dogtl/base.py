@@ -82,6 +82,8 @@ def error_text(error: Exception) -> str:
     """Return an error's message in one line."""
     error = getattr(error, "reason", error)  # urllib wraps the real error
     text = str(getattr(error, "strerror", None) or error).strip()
+    # TensorFlow puts {{node …}} and a temporary file's path before what went wrong.
+    text = re.sub(r"^(\{\{.*?\}\} )?(/\S+; )?", "", text)
     return text.split("\n")[0][:200].rstrip(".:") or type(error).__name__
 
 

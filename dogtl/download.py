@@ -41,6 +41,8 @@ def fetch_folder(source: str, folder: Path) -> Path:
         return folder
     from filelock import FileLock
 
+    if "://" not in source and os.path.exists(source) and not os.path.isfile(source):
+        raise DogtlError(f"{source} isn't an archive: give a zip or tar file")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".lock"):
@@ -48,8 +50,7 @@ def fetch_folder(source: str, folder: Path) -> Path:
                 part.mkdir(exist_ok=True)
                 archive = _download(source, part) if "://" in source else Path(source)
                 unpacked = _unpack(archive, part / "unpacked", source)
-                if hasattr(os, "sync"):  # so that a power cut leaves no empty files
-                    os.sync()
+                store.sync_disks()
                 unpacked.replace(folder)
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:

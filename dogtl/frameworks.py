@@ -9,19 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dogtl.base import DogtlError, error_text
-from dogtl.store import sweep, temporary_path
+from dogtl.store import sweep, sync_disks, temporary_path
 
 KERAS_DEFAULTS = {
     "floatx": "float32",
     "dtype_policy": "float32",
     "image_data_format": "channels_last",
 }
-WRONG_BACKEND = "modules need Keras on TensorFlow ({}): set KERAS_BACKEND=tensorflow"
+WRONG_BACKEND = (
+    "modules need Keras on TensorFlow ({}): set KERAS_BACKEND=tensorflow, and check"
+    " keras.json"
+)
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
     """Redirect standard error (file descriptor 2) to /dev/null."""
+    if sys.stderr is None:  # it was closed, so nothing can be printed on it
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "wb") as devnull:
@@ -69,7 +75,7 @@ def default_keras_config() -> Iterator[None]:
     try:
         import_tensorflow()
         import keras
-    except (ImportError, ValueError) as error:  # the chosen backend isn't installed
+    except (AssertionError, ImportError, ValueError) as error:  # unknown settings
         raise DogtlError(WRONG_BACKEND.format(error_text(error))) from error
     backend = keras.backend.backend()
     if backend != "tensorflow":
@@ -89,7 +95,8 @@ def export_keras(network, folder: Path, facts: dict | None = None) -> None:
 
     The module is called as ``module(images, training=False)``. It maps images, float32
     [batch, height, width, 3] in [0, 1], to features, float32 [batch, features]. The
-    folder appears whole; one that exists is left alone. `facts` go into `module.json`.
+    folder appears whole; one that is whole is left alone. `facts` go into
+    `module.json`. Raises DogtlError if TensorFlow can't write there.
     """
     tf = import_tensorflow()
     images = tf.TensorSpec([None, *network.input_shape[1:]])
@@ -107,12 +114,26 @@ def export_keras(network, folder: Path, facts: dict | None = None) -> None:
     module.trainable_variables = [v.value for v in network.trainable_variables]
     part = temporary_path(folder)
     try:
-        tf.saved_model.save(module, str(part), serving)
+        with quietly():
+            tf.saved_model.save(module, str(part), serving)
         if facts:
             text = json.dumps(facts, indent=1) + "\n"
             (part / "module.json").write_text(text, "utf-8")
-        if not folder.exists():  # another process may have written it meanwhile
+        sync_disks()
+        if not is_saved_model(folder):
+            shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
+    except Exception as error:  # TensorFlow raises errors of many classes
+        if not is_saved_model(folder):  # no other process was faster, and swept ours
+            problem = f"{folder} can't be written ({error_text(error)})"
+            raise DogtlError(f"{problem}: make room, or choose another home") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     sweep(folder.parent)
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Return whether a SavedModel is there and none of its files was emptied."""
+    if not (folder / "saved_model.pb").is_file():
+        return False
+    return all(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -311,7 +311,7 @@ def _convert_keras(handle: str, home: Path, requested_size: int | None) -> Path:
     source = handle if is_name else store.fingerprint_file(Path(handle))
     key = store.fingerprint(CODE, version("keras"), source, size)
     folder = home / "modules" / f"{slug(Path(handle).name)}-{key}"
-    if folder.exists():
+    if frameworks.is_saved_model(folder):
         return folder
     log.info("%s: reading it, or fetching its weights, with Keras", handle)
     try:
@@ -369,9 +369,10 @@ def fingerprint_folder(folder: Path) -> str:
     TensorFlow writes the same network in different bytes each time. So a converted
     Keras network has a hash of its weights in `module.json`, which is returned instead.
     """
+    facts = folder / "module.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
-        facts = json.loads((folder / "module.json").read_bytes())
-        return str(facts["keras_content"])
+        if facts.is_file():  # reading a pipe would block
+            return str(json.loads(facts.read_bytes())["keras_content"])
     files = sorted(file for file in folder.rglob("[!.]*") if file.is_file())
     names = [file.relative_to(folder).as_posix() for file in files]
     return store.fingerprint(names, [store.fingerprint_file(file) for file in files])

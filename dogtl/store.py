@@ -144,14 +144,25 @@ def atomic_write(
             part.unlink()
 
 
+def sync_disks() -> None:
+    """Wait until everything is on the disks, so that a power cut empties no file."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def temporary_path(path: Path) -> Path:
     """Return a new hidden path beside a file or folder, to write it there first."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    return path.with_name(f".{_stem(path)}.{secrets.token_hex(4)}.part")
 
 
 def temporary_paths_of(path: Path) -> list[Path]:
     """Return all existing temporary paths of a file or folder."""
-    return list(path.parent.glob(f".{glob.escape(path.name)}.????????.part"))
+    return list(path.parent.glob(f".{glob.escape(_stem(path))}.????????.part"))
+
+
+def _stem(path: Path) -> str:
+    """Return a name's first 200 bytes: the temporary one mustn't exceed 255."""
+    return os.fsdecode(os.fsencode(path.name)[:200])
 
 
 def _target_of(temporary: Path) -> Path:

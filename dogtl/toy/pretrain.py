@@ -223,7 +223,7 @@ def pretrain(body, data: Data, plan: Plan) -> dict[str, float]:
 def untrained(home: Path) -> Path:
     """Return the folder of the toy's network with random weights; made at first use."""
     folder = home / "modules" / f"toy_random-{CODE}"
-    if not folder.exists():
+    if not frameworks.is_saved_model(folder):
         with default_keras_config():
             export_keras(network(), folder)
     return folder
