@@ -7,10 +7,10 @@
     layer = dogtl.train(bottlenecks)
     evaluation = dogtl.evaluate(layer, bottlenecks["test"])
 
-Each step is a file and a function, and takes what the one before returned.
+Each line is one step. Its results are stored, so a second run is quick.
 """
 
-__version__ = "1.0.0"
+__version__ = "1.0.0"  # above the imports, because dogtl.exports imports it
 
 from importlib import import_module
 
@@ -45,6 +45,6 @@ from dogtl.squares import Squares, make_square, square
 
 
 def __getattr__(name: str):
-    if name == "figures":  # matplotlib is imported when it's first used
+    if name == "figures":  # imported at first use, because matplotlib takes long
         return import_module("dogtl.figures")
     raise AttributeError(f"module 'dogtl' has no attribute {name!r}")

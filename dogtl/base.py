@@ -1,4 +1,4 @@
-"""What every step shares: one error for users, a log, a progress bar, a choice."""
+"""Helpers that several files use: errors, the log, user's choices, progress bars."""
 
 import logging
 import os
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 log = logging.getLogger("dogtl")
-KERAS = "keras:"  # how the handle of a network of keras.applications begins
+KERAS = "keras:"  # the handle of a network of keras.applications starts with this
+MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
 
 
 class DogtlError(Exception):
@@ -16,69 +17,91 @@ class DogtlError(Exception):
 
 
 class NotSharedError(DogtlError):
-    """A worker of a cluster sees another folder than we do; the message is its path."""
+    """A worker of a cluster can't see `folder`, or sees other files in it."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.folder = folder
 
 
 def choose(given: str | Path | None, variable: str, default: str) -> str:
-    """Return what was chosen: the argument, else the variable, else the default.
+    """Return a choice: the argument, the environment variable or the default.
 
-    Parameters
-    ----------
-    given : str, Path or None
-        A known word, a handle, or a path. A `Path` is always a path; text is one if
-        it holds a ``/`` or a ``:`` (less ``keras:`` and a name) or ends in ``.csv``.
-        Relative paths start at the current folder.
-    variable : str
-        Name of the environment variable to use where nothing is given.
-    default : str
-        What to use where the variable isn't set, or empty.
-
-    Returns
-    -------
-    str
-        A word, a handle with ``://`` or ``keras:``, or an absolute path.
+    The result is a word, a handle with ``://`` or ``keras:``, or an absolute path. A
+    `Path` is always a path; text is one if it holds a ``/`` or a ``:`` (except
+    ``keras:`` and a name) or ends in ``.csv``. Relative paths start at the current
+    folder.
     """
     value = str(given or os.environ.get(variable) or default)
-    known = is_word(value.removeprefix(KERAS)) and not isinstance(given, Path)
-    if "://" in value or known:
+    is_name = is_word(value.removeprefix(KERAS)) and not isinstance(given, Path)
+    if is_name or "://" in value:
         return value
     return os.path.abspath(os.path.expanduser(value))
 
 
+def choose_photos(given: str | Path | None) -> str:
+    """Return the chosen photos: ``kennel``, another word, or an absolute path."""
+    return choose(given, "DOGTL_PHOTOS", "kennel")
+
+
+def choose_module(given: str | Path | None) -> str:
+    """Return the chosen module: ``toy``, another word, a handle or an absolute path."""
+    return choose(given, "DOGTL_MODULE", "toy")
+
+
+def choose_size(given: int | None) -> int | None:
+    """Return the requested size of squares in pixels; None if the module decides."""
+    requested = os.environ.get("DOGTL_SIZE", "") if given is None else str(given)
+    if not requested:
+        return None
+    is_number = re.fullmatch("[1-9][0-9]{0,3}", requested)
+    if not is_number or int(requested) > MAX_SIZE:
+        problem = f"--size (or DOGTL_SIZE) is {requested!r}"
+        raise DogtlError(f"{problem}: give pixels, from 1 to {MAX_SIZE}")
+    return int(requested)
+
+
 def is_word(value: str) -> bool:
-    """Return whether a choice is a word, neither a path nor a handle."""
-    marks = {"/", ":", os.sep}
-    return not any(mark in value for mark in marks) and not value.endswith(".csv")
+    """Return whether a choice is a word, rather than a path or a handle."""
+    has_separator = any(mark in value for mark in ("/", ":", os.sep))
+    return not has_separator and not value.endswith(".csv")
 
 
 def slug(value: str) -> str:
-    """Return text that is safe as part of a file name, and still readable."""
-    return re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII)[-40:].strip(".-") or "_"
+    """Return the last 40 characters of a text, made safe for a file name."""
+    safe = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII)
+    return safe[-40:].strip(".-") or "_"
 
 
 def plural(n: int, what: str) -> str:
-    """Return a noun as it follows a number: photo after 1, photos after any other."""
+    """Return a noun as it follows a number: 1 photo, 2 photos."""
     return what if n == 1 else f"{what}s"
 
 
 def error_text(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    error = getattr(error, "reason", error)  # what urllib wraps
+    """Return an error's message in one line."""
+    error = getattr(error, "reason", error)  # urllib wraps the real error
     text = str(getattr(error, "strerror", None) or error).strip()
+    # TensorFlow puts {{node …}} and a temporary file's path before what went wrong.
+    text = re.sub(r"^(\{\{.*?\}\} )?(/\S+; )?", "", text)
     return text.split("\n")[0][:200].rstrip(".:") or type(error).__name__
 
 
 def progress(items: Iterable | None, total: int, what: str) -> Iterable:
-    """Return items with a bar, a widget in notebooks.
+    """Return items with a progress bar: a widget in notebooks, else text on stderr.
 
-    ``TQDM_DISABLE=1`` hides it, and so does a log that shows warnings alone.
-    Without items the bar is a context manager with a method `update`. On a terminal,
-    and in notebooks without ipywidgets, it's text on standard error.
+    ``TQDM_DISABLE=1`` hides it, and so does a log that shows only warnings. Without
+    items the bar is a context manager with a method `update`. Notebooks show text too
+    if ipywidgets isn't installed.
     """
     with warnings.catch_warnings(action="ignore"):  # "IProgress not found"
         from tqdm.auto import tqdm
 
-    hidden = os.environ.get("TQDM_DISABLE", "0") not in {"", "0"}
-    hidden |= log.level > logging.INFO
-    options = {"dynamic_ncols": True, "disable": hidden}  # widgets ignore it
-    return tqdm(items, desc=what, total=total or None, **options)
+    is_disabled = os.environ.get("TQDM_DISABLE", "0") not in {"", "0"}
+    return tqdm(
+        items,
+        desc=what,
+        total=total or None,
+        dynamic_ncols=True,  # follows a terminal's width; widgets ignore it
+        disable=is_disabled or log.level > logging.INFO,
+    )

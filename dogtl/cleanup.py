@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 from dogtl import bottlenecks, linear, report, store
+from dogtl.modules import split_fingerprint
 from dogtl.photos import Photos
 from dogtl.squares import square_files
 
@@ -56,7 +57,7 @@ def find_unneeded(photos: Photos, home: Path) -> list[Path]:
 def _squares_of(photos: Photos, modules: set[str], home: Path) -> set[Path]:
     """Return the squares that modules take of photos."""
     squares = set()
-    for size in {int(fingerprint.rpartition("-")[2]) for fingerprint in modules}:
+    for size in {split_fingerprint(fingerprint)[1] for fingerprint in modules}:
         for split in photos.paths:
             squares.update(square_files(photos, split, size, home).values())
     return squares

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dogtl
 from dogtl import cleanup, cluster, exports, linear, prediction, report, store, terminal
-from dogtl.base import DogtlError, choose, error_text, log, plural
+from dogtl.base import DogtlError, choose_photos, error_text, log, plural
 from dogtl.bottlenecks import find_mismatch
 
 COMMANDS = {
@@ -136,7 +136,7 @@ def _steps(options: argparse.Namespace, client) -> Iterator[tuple[str, list[str]
     if options.command == "export":
         exports.check_folder(options.folder)  # rather than after hours
     photos = None
-    if choose(options.photos, "DOGTL_PHOTOS", "kennel") not in ("kennel", "dogs"):
+    if choose_photos(options.photos) not in ("kennel", "dogs"):
         photos = dogtl.load_photos(options.photos, home)  # typos show early
     module = dogtl.load_module(options.module, options.size, home)
     photos = photos or dogtl.load_photos(options.photos, home)

@@ -4,7 +4,6 @@ Its folder holds a SavedModel, from squares to probabilities, with `model.json` 
 names, and what it was made from), a model card and, if asked for, a TFLite file.
 """
 
-import glob
 import json
 import os
 import shutil
@@ -17,12 +16,12 @@ from string import Template
 import numpy as np
 
 from dogtl import __version__, prediction
-from dogtl.base import KERAS, DogtlError, error_text
+from dogtl.base import KERAS, MAX_SIZE, DogtlError, error_text
 from dogtl.evaluation import Evaluation
 from dogtl.frameworks import import_tensorflow, quietly
 from dogtl.linear import LinearLayer, check_module
-from dogtl.modules import MAX_SIZE, MODULES, Module, fingerprint_folder, load_network
-from dogtl.store import temporary_path
+from dogtl.modules import MODULES, Module, fingerprint_folder, load_network
+from dogtl.store import temporary_path, temporary_paths_of
 
 CARD = Path(__file__).with_name("model_card.md")
 FILES = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
@@ -129,7 +128,7 @@ def export(
             old.replace(folder)
         raise
     finally:  # what a killed export left is swept, too
-        for rest in folder.parent.glob(f".{glob.escape(folder.name)}.????????.part"):
+        for rest in temporary_paths_of(folder):
             shutil.rmtree(rest, ignore_errors=True)
     return folder
 

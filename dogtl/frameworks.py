@@ -1,26 +1,37 @@
-"""TensorFlow and Keras: imported when first needed, silently, and as they come."""
+"""TensorFlow and Keras: imported lazily, silently and with default settings."""
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dogtl.base import DogtlError, error_text
+from dogtl.store import sweep, sync_disks, temporary_path
 
 KERAS_DEFAULTS = {
     "floatx": "float32",
     "dtype_policy": "float32",
     "image_data_format": "channels_last",
 }
+WRONG_BACKEND = (
+    "modules need Keras on TensorFlow ({}): set KERAS_BACKEND=tensorflow, and check"
+    " keras.json"
+)
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Send file descriptor 2, standard error, elsewhere for a moment."""
+    """Redirect standard error (file descriptor 2) to /dev/null."""
+    if sys.stderr is None:  # it was closed, so nothing can be printed on it
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
     try:
         yield
     finally:
@@ -31,8 +42,8 @@ def quietly() -> Iterator[None]:
 def import_tensorflow():
     """Import TensorFlow without the lines that it prints on standard error.
 
-    They come from C++ whatever one sets, so file descriptor 2 leads nowhere for that
-    moment. If the import fails its error is raised as usual.
+    TensorFlow's C++ code prints them regardless of settings, so standard error is
+    redirected meanwhile. If the import fails, its error is raised as usual.
 
     Returns
     -------
@@ -49,28 +60,26 @@ def import_tensorflow():
         with quietly():
             import tensorflow as tf
 
-            tf.zeros([])  # the first operation has something to say, too
-        tf.get_logger().setLevel("ERROR")  # or its log would end up in notebooks
+            tf.zeros([])  # the first operation also prints
+        tf.get_logger().setLevel("ERROR")  # keeps its log out of notebooks
     return sys.modules["tensorflow"]
 
 
 @contextmanager
 def default_keras_config() -> Iterator[None]:
-    """Let Keras, on TensorFlow, forget the user's settings for a moment.
+    """Let Keras ignore the user's settings meanwhile.
 
     They're in ``~/.keras/keras.json``, and would change what a network computes.
-    Raises DogtlError if Keras is set to another backend.
+    Raises DogtlError if Keras doesn't run on TensorFlow.
     """
     try:
         import_tensorflow()
         import keras
-
-        backend = keras.backend.backend()
-    except (ImportError, ValueError) as error:  # that backend isn't there
-        backend = error_text(error)
+    except (AssertionError, ImportError, ValueError) as error:  # unknown settings
+        raise DogtlError(WRONG_BACKEND.format(error_text(error))) from error
+    backend = keras.backend.backend()
     if backend != "tensorflow":
-        needed = "modules need Keras on TensorFlow"
-        raise DogtlError(f"{needed} ({backend}): set KERAS_BACKEND=tensorflow")
+        raise DogtlError(WRONG_BACKEND.format(backend))
     kept = {name: getattr(keras.config, name)() for name in KERAS_DEFAULTS}
     try:
         for name, value in KERAS_DEFAULTS.items():
@@ -79,3 +88,52 @@ def default_keras_config() -> Iterator[None]:
     finally:
         for name, value in kept.items():
             getattr(keras.config, f"set_{name}")(value)
+
+
+def export_keras(network, folder: Path, facts: dict | None = None) -> None:
+    """Write a Keras network as a SavedModel with TF Hub's feature-vector signature.
+
+    The module is called as ``module(images, training=False)``. It maps images, float32
+    [batch, height, width, 3] in [0, 1], to features, float32 [batch, features]. The
+    folder appears whole; one that is whole is left alone. `facts` go into
+    `module.json`. Raises DogtlError if TensorFlow can't write there.
+    """
+    tf = import_tensorflow()
+    images = tf.TensorSpec([None, *network.input_shape[1:]])
+
+    @tf.function(autograph=False)
+    def call(images, training=False):
+        return network(images, training=training)
+
+    call.get_concrete_function(images, training=True)
+    serving = call.get_concrete_function(images, training=False)
+    module = tf.train.Checkpoint()
+    module.__call__ = call
+    module.regularization_losses = []
+    module.variables = [v.value for v in network.variables]
+    module.trainable_variables = [v.value for v in network.trainable_variables]
+    part = temporary_path(folder)
+    try:
+        with quietly():
+            tf.saved_model.save(module, str(part), serving)
+        if facts:
+            text = json.dumps(facts, indent=1) + "\n"
+            (part / "module.json").write_text(text, "utf-8")
+        sync_disks()
+        if not is_saved_model(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            part.replace(folder)
+    except Exception as error:  # TensorFlow raises errors of many classes
+        if not is_saved_model(folder):  # no other process was faster, and swept ours
+            problem = f"{folder} can't be written ({error_text(error)})"
+            raise DogtlError(f"{problem}: make room, or choose another home") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    sweep(folder.parent)
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Return whether a SavedModel is there and none of its files was emptied."""
+    if not (folder / "saved_model.pb").is_file():
+        return False
+    return all(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -18,22 +18,30 @@ from pathlib import Path
 
 import numpy as np
 
-from dogtl import store, toy
-from dogtl.base import KERAS, DogtlError, choose, error_text, is_word, log, slug
+from dogtl import base, frameworks, store, toy
+from dogtl.base import KERAS, DogtlError, error_text, is_word, log, slug
 from dogtl.frameworks import default_keras_config, import_tensorflow, quietly
 
-MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
-CODE = store.code_version(__file__, "tensorflow")
+CODE = store.code_version(__file__, frameworks.__file__, "tensorflow")
+FACTS = ("size", "n_features", "n_parameters", "multiply_adds")
+KERAS_FILE_ADVICE = (
+    "save it from Keras 3 with Keras' own layers only, no Lambda, as a .keras file"
+)
+KERAS_NAME_ADVICE = (
+    "check --size and the network, or run dogtl fetch on a connected machine and copy"
+    " its home here"
+)
 
-# TF Hub's addresses redirect to Kaggle today. Where a public project loads a module
-# from Kaggle, its address there is given. Sizes are those of the modules' own pages.
+# TF Hub's addresses redirect to Kaggle today. If a public project loads a module from
+# Kaggle, that address is given. The sizes are from the modules' own pages.
 HUB = "https://tfhub.dev/google/imagenet/"
 KAGGLE = "https://www.kaggle.com/models/google/"
+MADE_AT_FIRST_USE = "made at first use"
 MODULES = {  # by name: the folder or address, and the size that it was trained on
     "toy": (str(toy.MODULE), 112),
     "toy_small": (str(toy.SIBLINGS / "small"), 112),
     "toy_young": (str(toy.SIBLINGS / "young"), 112),
-    "toy_random": ("made at first use", 112),
+    "toy_random": (MADE_AT_FIRST_USE, 112),
     "inception_v3": (KAGGLE + "inception-v3/TensorFlow2/feature-vector/2", 299),
     "inception_resnet_v2": (HUB + "inception_resnet_v2/feature_vector/5", 299),
     "mobilenet_v2": (KAGGLE + "mobilenet-v2/TensorFlow2/100-224-feature-vector/2", 224),
@@ -41,36 +49,30 @@ MODULES = {  # by name: the folder or address, and the size that it was trained 
     "efficientnet_v2_s": (HUB + "efficientnet_v2_imagenet21k_s/feature_vector/2", 384),
     "bit_m_r50x1": (KAGGLE + "bit/TensorFlow2/m-r50x1/1", 224),
 }
-KERAS_ADVICE = (  # for a file, and for a name
-    "save it from Keras 3 with Keras' own layers only, no Lambda, as a .keras file",
-    "check --size and the network, or run dogtl fetch on a connected machine and copy"
-    " its home here",
-)
-FACTS = ("size", "n_features", "n_parameters", "multiply_adds")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Module:
-    """A pretrained network, to be called with squares; TensorFlow waits until then.
+    """A pretrained network; call it with squares. The first call imports TensorFlow.
 
     Attributes
     ----------
     name : str
         What was chosen: a known word, a handle or an absolute path.
     folder : Path
-        Where the SavedModel lies.
+        The folder of the SavedModel.
     size : int
         The side of the squares that it takes, in pixels.
     n_features : int
-        How many numbers a bottleneck, or feature vector, has.
+        The length of a bottleneck, or feature vector.
     n_parameters : int
         The number of its weights, all frozen here.
     multiply_adds : int
-        How many multiplications with an addition one square takes; 0 if the network
-        can't be frozen to count them.
+        The number of multiply-adds for one square; 0 if the network can't be frozen to
+        count them.
     fingerprint : str
-        A hash of its files (of Keras' networks: of their weights, and Keras' version),
-        and `size`.
+        A hash of its files (for Keras' networks, of their weights and Keras' version),
+        joined with `size`.
     """
 
     name: str
@@ -92,31 +94,45 @@ class Module:
         Returns
         -------
         ndarray, float32 [batch, n_features]
-            One row a square.
+            One row per square.
 
         Raises
         ------
         DogtlError
-            If the network fails, or gives something else than one row a square.
+            If the network fails, or returns anything but one row per square.
         """
         network = load_network(self.folder, self.content)
         images = np.asarray(images, dtype=np.float32)
         return _call(network, images, self.name, self.n_features)
 
     def __repr__(self) -> str:
-        text = f"{self.label}: {self.size} x {self.size} pixels to {self.n_features}"
-        text += f" features, {self.n_parameters:,} parameters"
-        return f"{text}, {self.multiply_adds:,} multiply-adds"
+        return (
+            f"{self.label}: {self.size} x {self.size} pixels to {self.n_features}"
+            f" features, {self.n_parameters:,} parameters, {self.multiply_adds:,}"
+            " multiply-adds"
+        )
 
     @property
     def content(self) -> str:
-        """The fingerprint's first part, the hash of the files."""
-        return self.fingerprint.partition("-")[0]
+        """The hash of its files, which is part of the fingerprint."""
+        return split_fingerprint(self.fingerprint)[0]
 
     @property
     def label(self) -> str:
-        """The last part of the name, for people; of an address the last three."""
-        return "/".join(Path(self.name).parts[-3 if "://" in self.name else -1 :])
+        """The last part of the name, for people; for an address, the last three."""
+        n_parts = 3 if "://" in self.name else 1
+        return "/".join(Path(self.name).parts[-n_parts:])
+
+
+def join_fingerprint(content: str, size: int) -> str:
+    """Return the fingerprint of a module from the hash of its files and its size."""
+    return f"{content}-{size}"
+
+
+def split_fingerprint(fingerprint: str) -> tuple[str, int]:
+    """Return the hash of a module's files and its size, from its fingerprint."""
+    content, _, size = fingerprint.rpartition("-")
+    return content, int(size)
 
 
 def load_module(
@@ -124,20 +140,20 @@ def load_module(
 ) -> Module:
     """Return the chosen module.
 
-    A module from an address is downloaded at first use. It's loaded here only the first
-    time, to find out what it takes and gives.
+    A module from an address is downloaded at first use. A module is loaded here only
+    once, to measure its input, its output and its cost; the result is stored.
 
     Parameters
     ----------
     module : str or Path, optional
         A word in `MODULES`, a folder, a ``.keras`` file, or a handle: an address on TF
         Hub or Kaggle, or ``keras:`` and a class of `keras.applications`, whose weights
-        Keras fetches; unless given ``DOGTL_MODULE``, else ``toy``.
+        Keras fetches; defaults to ``DOGTL_MODULE``, then ``toy``.
     size : int, optional
-        The side of the squares in pixels, for a module that takes any; unless given
-        ``DOGTL_SIZE``, else the size it was trained on, for modules in `MODULES`.
+        The side of the squares in pixels, for a module that takes any; defaults to
+        ``DOGTL_SIZE``, then, for modules in `MODULES`, the size it was trained on.
     home : Path, optional
-        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+        The folder for everything generated; defaults to ``DOGTL_HOME``, then ``data``.
 
     Returns
     -------
@@ -147,7 +163,7 @@ def load_module(
     Raises
     ------
     DogtlError
-        If there is no such module, or it isn't a feature vector of images.
+        If there is no such module, or it doesn't turn images into feature vectors.
 
     Examples
     --------
@@ -157,39 +173,54 @@ def load_module(
     >>> module(np.zeros((2, 112, 112, 3), np.float32)).shape
     (2, 256)
     """
-    name = choose(module, "DOGTL_MODULE", "toy")
-    home, asked = store.find_home(home), _asked_size(size)
+    name, requested_size = base.choose_module(module), base.choose_size(size)
+    home = store.find_home(home)
     handle, _ = MODULES.get(name, (name, None))
-    trained = dict(MODULES.values()).get(handle)  # an address may be in the table too
-    folder = _find_folder(name, handle, home, asked)
+    trained_sizes = dict(MODULES.values())  # a given address may be in the table too
+    trained_size = trained_sizes.get(handle)
+    folder = _find_folder(name, handle, home, requested_size)
     content = fingerprint_folder(folder)
-    file = home / "modules" / f"{store.fingerprint(CODE, content, asked, trained)}.npz"
+    key = store.fingerprint(CODE, content, requested_size, trained_size)
+    file = home / "modules" / f"{key}.npz"
     facts = store.load_arrays(file)
-    if {fact: type(n) for fact, n in facts.items()} != dict.fromkeys(FACTS, int):
-        facts = _inspect(load_network(folder, content), name, asked, trained)
+    if not _is_complete(facts):
+        network = load_network(folder, content)
+        with quietly():
+            facts = _inspect(network, name, requested_size, trained_size)
         store.save_arrays(file, facts)
-    return Module(name, folder, **facts, fingerprint=f"{content}-{facts['size']}")
+    fingerprint = join_fingerprint(content, facts["size"])
+    return Module(name, folder, **facts, fingerprint=fingerprint)
+
+
+def _is_complete(facts: dict) -> bool:
+    """Return whether the stored facts have all names, and integers as values."""
+    has_all = set(facts) == set(FACTS)
+    return has_all and all(type(value) is int for value in facts.values())
 
 
 @functools.lru_cache(maxsize=1)
-@quietly()
 def load_network(folder: Path, content: str) -> Callable:
-    """Load a module's network; the last one stays loaded, until its content changes."""
-    with default_keras_config():  # which TF Hub imports
-        import tensorflow_hub as hub
-    try:
-        network = hub.load(str(folder))
-        if not callable(network):
-            raise TypeError("it isn't in TF Hub's current format, TF2 SavedModel")
-    except Exception as error:  # TF Hub and TensorFlow raise a dozen kinds
-        raise DogtlError(
-            f"{folder} can't be loaded as a module ({error_text(error)}): choose another"
-        ) from error
+    """Load a module's network, and keep the last one.
+
+    `content` is only part of the cache's key, so changed files are loaded again.
+    """
+    with quietly():
+        with default_keras_config():  # TF Hub imports Keras
+            import tensorflow_hub as hub
+        try:
+            network = hub.load(str(folder))
+            if not callable(network):
+                raise TypeError("it isn't in TF Hub's current format, TF2 SavedModel")
+        except Exception as error:  # TF Hub and TensorFlow raise errors of many classes
+            reason = error_text(error)
+            raise DogtlError(
+                f"{folder} can't be loaded as a module ({reason}): choose another"
+            ) from error
     return network
 
 
 def _call(network: Callable, images, name: str, width: int | None = None) -> np.ndarray:
-    """Return the bottlenecks of images, of `width` features or of any number."""
+    """Return the bottlenecks of images; `width` is the number of features, if known."""
     tf = import_tensorflow()
     try:
         output = network(images)
@@ -197,31 +228,33 @@ def _call(network: Callable, images, name: str, width: int | None = None) -> np.
             raise TypeError(f"it gives a {type(output).__name__}")
         features = tf.cast(output, tf.float32).numpy()
         shape = features.shape
-        if len(shape) != 2 or not shape[1] or shape != (len(images), width or shape[1]):
+        has_row_per_image = len(shape) == 2 and shape[0] == len(images)
+        if not has_row_per_image or not shape[1] or width not in (None, shape[1]):
             raise ValueError(f"it gives the shape {list(shape)}")
-    except Exception as error:  # TensorFlow raises a dozen kinds
+    except Exception as error:  # TensorFlow raises errors of many classes
         raise DogtlError(
-            f"{name} can't turn squares in the shape {list(images.shape)} into one"
-            f" feature vector each ({error_text(error)}): choose another --size or module"
+            f"{name} can't turn squares of the shape {list(images.shape)} into one"
+            f" feature vector each ({error_text(error)}): choose another --size or"
+            " module"
         ) from error
     return features
 
 
-@quietly()
 def _inspect(
-    network: Callable, name: str, asked: int | None, trained: int | None
+    network: Callable, name: str, requested_size: int | None, trained_size: int | None
 ) -> dict[str, int]:
     """Run a network on two black squares; return its size, features and costs."""
     tf = import_tensorflow()
     calls = network.__call__.concrete_functions
     specs = tf.nest.flatten([call.structured_input_signature for call in calls])
     shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
-    batch, fixed = next((s[:2] for s in shapes if s.rank == 4), (None, None))
+    # Images are [batch, height, width, channels]. What isn't fixed is None.
+    batch, height = next((s[:2] for s in shapes if s.rank == 4), (None, None))
     if batch:
         raise DogtlError(f"{name} takes batches of {batch} only: choose another module")
-    size = asked or fixed or trained
-    if not size or fixed not in (None, size):
-        takes = f"{fixed} pixels" if fixed else "any size"
+    size = requested_size or height or trained_size
+    if not size or height not in (None, size):
+        takes = f"{height} pixels" if height else "any size"
         raise DogtlError(
             f"{name} takes squares of {takes}: set --size (or DOGTL_SIZE) to the one"
             " that it was trained on"
@@ -231,7 +264,7 @@ def _inspect(
 
 
 def _costs(network: Callable, size: int) -> dict[str, int]:
-    """Count a network's weights, and its multiply-adds for one square."""
+    """Count a network's weights and its multiply-adds for one square."""
     tf = import_tensorflow()
     from tensorflow.python.framework import convert_to_constants
 
@@ -240,32 +273,25 @@ def _costs(network: Callable, size: int) -> dict[str, int]:
     n_parameters = sum(v.shape.num_elements() for v in traced.variables)
     try:
         frozen = convert_to_constants.convert_variables_to_constants_v2(traced)
-    except ValueError:  # it writes to its variables, so they are no constants
+    except ValueError:  # it writes to its variables, so they can't become constants
         return {"n_parameters": n_parameters, "multiply_adds": 0}
-    options = tf.compat.v1.profiler.ProfileOptionBuilder
-    count = options(options.float_operation()).with_empty_output().build()
-    profile = tf.compat.v1.profiler.profile(frozen.graph, options=count)
-    return {"n_parameters": n_parameters, "multiply_adds": profile.total_float_ops // 2}
+    profiler = tf.compat.v1.profiler
+    Builder = profiler.ProfileOptionBuilder
+    options = Builder(Builder.float_operation()).with_empty_output().build()
+    n_operations = profiler.profile(frozen.graph, options=options).total_float_ops
+    multiply_adds = n_operations // 2  # each counts as two operations
+    return {"n_parameters": n_parameters, "multiply_adds": multiply_adds}
 
 
-def _asked_size(size: int | None) -> int | None:
-    asked = os.environ.get("DOGTL_SIZE", "") if size is None else str(size)
-    if asked and asked not in map(str, range(1, MAX_SIZE + 1)):
-        raise DogtlError(
-            f"--size (or DOGTL_SIZE) is {asked!r}: give pixels, from 1 to {MAX_SIZE}"
-        )
-    return int(asked) if asked else None
-
-
-def _find_folder(name: str, handle: str, home: Path, asked: int | None) -> Path:
-    """Return the folder that a module lies in; one from an address is fetched."""
+def _find_folder(name: str, handle: str, home: Path, size: int | None) -> Path:
+    """Return a module's folder, after fetching or making it if it isn't there."""
     is_file = handle.endswith(".keras") and os.path.isfile(handle)
     if is_file or handle.startswith(KERAS):
-        return _convert_keras(handle, home, asked)
+        return _convert_keras(handle, home, size)
     if name == "toy_random":
         return toy.pretrain.untrained(home)
     if "://" in handle:
-        from dogtl import download  # what it imports takes long
+        from dogtl import download  # imported here, because its libraries load slowly
 
         address = f"{handle}{'&' if '?' in handle else '?'}tf-hub-format=compressed"
         folder = f"{slug(handle)}-{store.fingerprint(handle)}"
@@ -273,50 +299,52 @@ def _find_folder(name: str, handle: str, home: Path, asked: int | None) -> Path:
     if is_word(handle) or not os.path.isdir(handle):
         raise DogtlError(
             f"there is no module {name}: choose {', '.join(MODULES)}, or the path (with"
-            " a /) or address of one that you trust, since a module is a program"
+            " a /) or address of one that you trust (loading one runs its code)"
         )
     return Path(handle)
 
 
-def _convert_keras(handle: str, home: Path, asked: int | None) -> Path:
-    """Return the folder of a network of Keras as a SavedModel; made at first use."""
-    by_name = handle.startswith(KERAS)
-    what = [handle, asked] if by_name else [store.fingerprint_file(Path(handle))]
-    key = store.fingerprint(CODE, toy.pretrain.CODE, version("keras"), what)
+def _convert_keras(handle: str, home: Path, requested_size: int | None) -> Path:
+    """Return the folder of a Keras network as a SavedModel, made at first use."""
+    is_name = handle.startswith(KERAS)
+    size = requested_size if is_name else None  # a file brings its own
+    source = handle if is_name else store.fingerprint_file(Path(handle))
+    key = store.fingerprint(CODE, version("keras"), source, size)
     folder = home / "modules" / f"{slug(Path(handle).name)}-{key}"
-    if folder.exists():
+    if frameworks.is_saved_model(folder):
         return folder
     log.info("%s: reading it, or fetching its weights, with Keras", handle)
     try:
         with (
             default_keras_config(),
             redirect_stdout(sys.stderr),
-            warnings.catch_warnings(),
+            warnings.catch_warnings(action="ignore"),
         ):
-            warnings.simplefilter("ignore")
-            network = _build_keras(handle, asked) if by_name else _read_keras(handle)
+            network = _build_keras(handle, size) if is_name else _read_keras(handle)
             weights = store.fingerprint(*network.get_weights())
-            content = store.fingerprint(version("keras"), what[0], weights)
-            toy.pretrain.export(network, folder, {"keras_content": content})
+            content = store.fingerprint(version("keras"), source, weights)
+            frameworks.export_keras(network, folder, {"keras_content": content})
     except DogtlError:
         raise
-    except Exception as error:  # Keras raises a dozen kinds, with long texts
-        failed = isinstance(error.__context__, OSError)  # to fetch the weights
-        reason = error_text(error.__context__ if failed else error).partition(". ")[0]
+    except Exception as error:  # Keras raises errors of many classes, with long texts
+        fetch_failed = isinstance(error.__context__, OSError)
+        cause = error.__context__ if fetch_failed else error
+        reason = error_text(cause).partition(". ")[0]
+        advice = KERAS_NAME_ADVICE if is_name else KERAS_FILE_ADVICE
         raise DogtlError(
-            f"{handle} can't be used as a module ({reason}): {KERAS_ADVICE[by_name]}"
+            f"{handle} can't be used as a module ({reason}): {advice}"
         ) from error
     return folder
 
 
 def _read_keras(file: str):
-    """Read a ``.keras`` file; nothing in it may run."""
+    """Read a ``.keras`` file; safe mode refuses files with code in them."""
     import keras
 
     return keras.saving.load_model(file, compile=False, safe_mode=True)
 
 
-def _build_keras(handle: str, asked: int | None):
+def _build_keras(handle: str, requested_size: int | None):
     """Build a network of keras.applications that takes squares in [0, 1]."""
     import keras
 
@@ -325,8 +353,10 @@ def _build_keras(handle: str, asked: int | None):
     if name not in known:
         raise DogtlError(f"Keras has no {name!r}: choose keras: and {', '.join(known)}")
     application = getattr(keras.applications, name)
+    # Networks expect different values. Each one's source file has the right function.
     preprocess_input = sys.modules[application.__module__].preprocess_input
-    size = asked or application(weights=None).input_shape[1] or 224
+    # Only a network that's built tells its default size; some take any size (None).
+    size = requested_size or application(weights=None).input_shape[1] or 224
     shape = (size, size, 3)
     network = application(include_top=False, input_shape=shape, pooling="avg")
     squares = keras.Input(shape)
@@ -334,14 +364,15 @@ def _build_keras(handle: str, asked: int | None):
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """Return a hash of a module's files, by name and content; times don't count.
+    """Return a hash of the names and contents of a module's files.
 
-    TensorFlow never writes the same network in the same bytes, so what was made of
-    Keras' brings its hash along.
+    TensorFlow writes the same network in different bytes each time. So a converted
+    Keras network has a hash of its weights in `module.json`, which is returned instead.
     """
     facts = folder / "module.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
-        return str(json.loads(facts.read_bytes())["keras_content"])
+        if facts.is_file():  # reading a pipe would block
+            return str(json.loads(facts.read_bytes())["keras_content"])
     files = sorted(file for file in folder.rglob("[!.]*") if file.is_file())
     names = [file.relative_to(folder).as_posix() for file in files]
     return store.fingerprint(names, [store.fingerprint_file(file) for file in files])

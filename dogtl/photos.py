@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dogtl import store, toy
-from dogtl.base import DogtlError, choose, is_word, log, progress
+from dogtl.base import DogtlError, choose, choose_photos, is_word, log, progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -127,7 +127,7 @@ def load_photos(photos: str | Path | None = None, home: Path | None = None) -> P
     >>> photos.paths["test"][0].parent.name
     '001.Afghan_hound'
     """
-    name = choose(photos, "DOGTL_PHOTOS", "kennel")
+    name = choose_photos(photos)
     home = store.find_home(home)
     if not is_word(name):
         source = Path(name)

@@ -1,11 +1,12 @@
-"""How results are stored: the home folder, hashes, whole files, safe arrays.
+"""How results are stored: the home folder, hashes, atomic writes, safe arrays.
 
-A stored result is named by a hash of everything it was computed from, the version of
-the code included. If it's there, it's right, whoever made it; if anything differs, it
-has another name. So no step compares, repairs or locks what is stored.
+A stored file's name is a hash of everything it was computed from, including the version
+of the code. A changed input leads to a new name, so a file is never out of date. Steps
+recompute files that are missing or damaged.
 """
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -20,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dogtl.base import DogtlError, choose, is_word, log, slug
+from dogtl import base
+from dogtl.base import DogtlError, is_word, log, slug
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -28,15 +30,15 @@ CHECKOUT = Path(__file__).parents[1]
 def find_home(home: str | Path | None = None) -> Path:
     """Return the folder for everything generated, as an absolute path.
 
-    It is the argument, else ``DOGTL_HOME``, else ``data`` in the checkout that this
-    package lies in. An installed package uses ``data`` in the current folder.
+    It defaults to ``DOGTL_HOME``, then to ``data`` in the checkout that holds this
+    package. An installed package uses ``data`` in the current folder.
     """
     given = home or os.environ.get("DOGTL_HOME")
     if given:
-        place = os.path.expanduser(given)
-        if place.startswith("~"):
+        path = os.path.expanduser(given)
+        if path.startswith("~"):
             raise DogtlError(f"there is no user for {given}: give another home")
-        return Path(os.path.abspath(place))
+        return Path(os.path.abspath(path))
     if (CHECKOUT / "pyproject.toml").exists():
         return CHECKOUT / "data"
     log.info("results go to %s; --home or DOGTL_HOME moves them", Path.cwd() / "data")
@@ -48,15 +50,18 @@ def choice_name(
     module: str | Path | None = None,
     size: int | None = None,
 ) -> str:
-    """Return what names the files of a choice; two choices never share one."""
-    photos = choose(photos, "DOGTL_PHOTOS", "kennel")
-    module = choose(module, "DOGTL_MODULE", "toy")
-    size = size or os.environ.get("DOGTL_SIZE")
+    """Return the file stem for a choice of photos, module and size.
+
+    Paths and handles get a hash, so that two choices never share a stem.
+    """
     parts = [
         choice if is_word(choice) else f"{slug(choice)}-{fingerprint(choice)[:8]}"
-        for choice in (photos, module)
+        for choice in (base.choose_photos(photos), base.choose_module(module))
     ]
-    return "-".join([*parts, f"size-{size}"] if size else parts)
+    size = base.choose_size(size)
+    if size:
+        parts.append(f"size-{size}")
+    return "-".join(parts)
 
 
 def fingerprint(*parts: object) -> str:
@@ -78,23 +83,23 @@ def fingerprint_file(path: Path) -> str:
 
 
 def file_signature(path: Path, home: Path) -> str:
-    """Return a file's size, time and path, as one text, which is fast to hash.
+    """Return a file's size, modification time and path as one string.
 
-    Of files in the home it's the path there, so that a home can be carried elsewhere.
+    It's faster to get than a hash of the content. Paths in the home are relative, so
+    that a home can be moved.
     """
-    place = str(path).removeprefix(f"{home}{os.sep}")
+    relative_path = str(path).removeprefix(f"{home}{os.sep}")
     try:
-        facts = os.stat(path)
-        return f"{facts.st_size} {facts.st_mtime_ns} {place}"
-    except OSError:  # it's gone
-        return f" {place}"
+        stat = os.stat(path)
+    except OSError:  # the file was deleted, or can't be seen
+        return f" {relative_path}"
+    return f"{stat.st_size} {stat.st_mtime_ns} {relative_path}"
 
 
 def code_version(*sources: str) -> str:
     """Return a hash of source files (absolute paths) and of packages' versions.
 
-    A step calls this when it's imported, so that a file edited later doesn't pass for
-    the code that runs.
+    Steps call this when they're imported, because a source file may be edited later.
     """
     contents = [
         Path(source).read_text("utf-8") if os.path.isabs(source) else version(source)
@@ -106,22 +111,16 @@ def code_version(*sources: str) -> str:
 def atomic_write(
     path: Path, data: bytes, modified: float | None = None, sync: bool = True
 ) -> None:
-    """Write a file so that it appears whole or not at all; one that has `data` stays.
+    """Write a file so that it appears whole or not at all.
 
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made where it's missing.
-    data : bytes
-        What the file will hold.
-    modified : float, optional
-        The file's time, in seconds since 1970; now unless given.
-    sync : bool, optional
-        Whether the data must be on the disk before the file has its name, or a power
-        cut could leave it empty. This takes some milliseconds.
+    A file that holds the same data already is left alone. `modified` is the
+    modification time, in seconds since 1970; it defaults to now. `sync` waits until the
+    data are on the disk, which takes some milliseconds. Without it a power cut can
+    leave an empty file.
     """
     with suppress(OSError):
-        if path.is_file() and path.read_bytes() == data:  # a pipe would wait forever
+        # Only regular files are read: reading a pipe would block.
+        if path.is_file() and path.read_bytes() == data:
             return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
@@ -135,44 +134,66 @@ def atomic_write(
             os.utime(part, (modified, modified))
         os.replace(part, path)
     except OSError as error:
-        error.filename = str(path)  # a full disk names none
-        if not (isinstance(error, FileNotFoundError) and path.exists()):
-            raise  # else another process was faster, and swept
+        # Another process may have written the same file and swept our temporary one.
+        if isinstance(error, FileNotFoundError) and path.exists():
+            return
+        error.filename = str(path)  # the OS gives no file name for a full disk
+        raise
     finally:
-        with suppress(OSError):  # it has its name, or the disk is read-only
+        with suppress(OSError):  # it was renamed already, or the disk is read-only
             part.unlink()
 
 
+def sync_disks() -> None:
+    """Wait until everything is on the disks, so that a power cut empties no file."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def temporary_path(path: Path) -> Path:
-    """Return a hidden name beside a file or folder, of the caller's own."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    """Return a new hidden path beside a file or folder, to write it there first."""
+    return path.with_name(f".{_stem(path)}.{secrets.token_hex(4)}.part")
+
+
+def temporary_paths_of(path: Path) -> list[Path]:
+    """Return all existing temporary paths of a file or folder."""
+    return list(path.parent.glob(f".{glob.escape(_stem(path))}.????????.part"))
+
+
+def _stem(path: Path) -> str:
+    """Return a name's first 200 bytes: the temporary one mustn't exceed 255."""
+    return os.fsdecode(os.fsencode(path.name)[:200])
+
+
+def _target_of(temporary: Path) -> Path:
+    """Return the file or folder that a temporary path was made for."""
+    return temporary.with_name(temporary.name[1:].rsplit(".", 2)[0])
 
 
 def sweep(folder: Path) -> None:
     """Delete the temporary files that killed processes left below a folder.
 
-    These are the ones whose file was written since, and any that are an hour old.
-    Steps call this when they have written something.
+    A temporary file goes if its target has been written since, or if it's an hour old.
+    Steps call this after writing.
     """
     for part in folder.rglob(".*.part"):
-        with suppress(OSError):  # another process may be as fast
-            target = part.with_name(part.name[1:].rsplit(".", 2)[0])
-            if target.exists() or time.time() - part.stat().st_mtime > 3600:
+        with suppress(OSError):  # another process may be sweeping too
+            if _target_of(part).exists() or time.time() - part.stat().st_mtime > 3600:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def to_csv(rows: Iterable[Iterable]) -> bytes:
-    """Return rows as CSV; names that aren't UTF-8 keep their bytes."""
+    """Return rows as CSV; file names that aren't UTF-8 keep their bytes."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def save_arrays(path: Path, fields: dict) -> None:
-    """Write arrays, numbers and lists of text as ``.npz``.
+    """Write arrays, numbers and lists of strings as ``.npz``; sweep the folder.
 
-    Equal fields give equal bytes, and nothing in the file can run. What killed
-    processes left beside it is swept.
+    Equal fields give equal bytes. There's no pickle in the file, so loading it can't
+    execute code.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **fields)
@@ -181,24 +202,27 @@ def save_arrays(path: Path, fields: dict) -> None:
 
 
 def load_arrays(path: Path) -> dict:
-    """Return the fields of an ``.npz``; none if it's missing or damaged.
+    """Return the fields of an ``.npz`` file; none if it's missing or damaged.
 
-    Lists of text come back as lists, single numbers and texts as such. A compressed
-    file is none of dogtl's: it could unpack to more than the memory holds.
+    Lists of strings come back as lists, single numbers and strings as such. Compressed
+    files count as damaged: dogtl never writes them, and they could fill the memory.
     """
     try:
-        if not path.is_file():  # a pipe would wait forever
+        if not path.is_file():  # reading a pipe would block
             return {}
         data = path.read_bytes()
-        n_parts = int.from_bytes(data[-12:-10], "little")  # zipfile doesn't count them
+        # The zip's end record states its number of entries. zipfile doesn't compare, so
+        # it would return fewer from a damaged file.
+        n_entries = int.from_bytes(data[-12:-10], "little")
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            sizes = [part.file_size for part in stored.zip.infolist()]
-            if len(sizes) != n_parts or sum(sizes) >= len(data):
+            sizes = [entry.file_size for entry in stored.zip.infolist()]
+            if len(sizes) != n_entries or sum(sizes) >= len(data):
                 return {}
             fields = dict(stored)
-        if any(value.size > len(data) for value in fields.values()):  # of no bytes each
+        # Zero-width items take no bytes, so the sum above misses them.
+        if any(value.size > len(data) for value in fields.values()):
             return {}
-    except Exception:  # NumPy and zipfile raise a dozen kinds on damaged files
+    except Exception:  # damaged files raise errors of many classes
         return {}
     return {
         name: value.tolist() if value.ndim == 0 or value.dtype.kind == "U" else value

@@ -26,7 +26,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import dogtl
-from dogtl.base import choose
+from dogtl.base import choose, choose_module, choose_photos
 from dogtl.store import choice_name, find_home
 
 HERE = Path(__file__).resolve().parent
@@ -58,8 +58,8 @@ figure as wide as the page wants `figure*`.
 def kernel_environment(figures: Path | None = None) -> dict[str, str]:
     """Return the variables for kernels, which run in this folder: absolute paths."""
     chosen = {
-        "DOGTL_PHOTOS": choose(None, "DOGTL_PHOTOS", "kennel"),
-        "DOGTL_MODULE": choose(None, "DOGTL_MODULE", "toy"),
+        "DOGTL_PHOTOS": choose_photos(None),
+        "DOGTL_MODULE": choose_module(None),
         "DOGTL_HOME": str(find_home()),
     }
     if "DOGTL_DOGS_URL" in os.environ:

@@ -156,7 +156,7 @@ def test_a_length_that_is_wrong(serve, fail):
 def test_a_busy_server_is_asked_again_but_no_other(serve, fetch, fail, statuses, times):
     for status in statuses:
         served = serve(answers=[status] * times)
-        fail(f"answers {status} .*check that it's right and responds.*run this again")
+        fail(f"HTTP {status} .*check that it's right and responds.*run this again")
         assert len(served.asked) == times
     fetch()
 
@@ -172,9 +172,9 @@ def test_no_network(fail, address):
 
 def test_an_address_that_has_moved(web, serve, fetch, fail):
     web.serve("round", b"", to="round")
-    fail("answers 302", "round")
+    fail("HTTP 302", "round")
     web.serve("inside", b"", to="file:///etc/passwd")
-    fail("answers 302", "inside")
+    fail("HTTP 302", "inside")
     served = serve(cuts=[5000])
     web.serve("old", b"", to="dogs.zip")
     fetch(name="old")

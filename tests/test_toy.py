@@ -10,6 +10,7 @@ from conftest import times_of
 
 import dogtl
 from dogtl import toy
+from dogtl.frameworks import export_keras
 from dogtl.toy import pretrain
 from dogtl.toy.brush import as_vector
 from dogtl.toy.kennel import BREEDS, LOOK_ALIKES
@@ -113,9 +114,9 @@ def test_an_export_that_is_cut_off_leaves_nothing(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tf.saved_model, "save", half)
         with pytest.raises(KeyboardInterrupt):
-            pretrain.export(pretrain.network(width=2), folder)
+            export_keras(pretrain.network(width=2), folder)
     assert list(folder.parent.iterdir()) == []
-    pretrain.export(pretrain.network(width=2), folder)
+    export_keras(pretrain.network(width=2), folder)
     assert dogtl.load_module(folder).n_features == 32
 
 

@@ -25,18 +25,18 @@ from time import perf_counter
 
 import numpy as np
 
-from dogtl import toy
+from dogtl import frameworks, toy
 from dogtl.base import progress
-from dogtl.frameworks import default_keras_config, import_tensorflow
+from dogtl.frameworks import default_keras_config, export_keras, import_tensorflow
 from dogtl.squares import make_square
-from dogtl.store import code_version, sweep, temporary_path
+from dogtl.store import code_version
 from dogtl.toy.brush import Dog, as_vector, draw_photo, sample_dog, sample_size, vary
 from dogtl.toy.kennel import BREEDS, LOOK_ALIKES
 
 SIZE = 112  # side of the squares, in pixels
 NUMBERS = len(as_vector(Dog()))
 LIBRARIES = ("keras", "numpy", "pillow")
-CODE = code_version(__file__, "tensorflow", "keras")
+CODE = code_version(__file__, frameworks.__file__, "tensorflow", "keras")
 Data = tuple[np.ndarray, np.ndarray, np.ndarray]  # squares, dogs' numbers, species
 
 
@@ -220,43 +220,12 @@ def pretrain(body, data: Data, plan: Plan) -> dict[str, float]:
     return {name: round(losses[0], 5) for name, losses in past.history.items()}
 
 
-def export(body, folder: Path, facts: dict | None = None) -> None:
-    """Write a network as a SavedModel with the signature of TF Hub's feature vectors.
-
-    `module(images, training=False)`: float32 [batch, SIZE, SIZE, 3] in [0, 1] to
-    float32 [batch, features]. The folder appears whole; one that's there stays. The
-    `facts` go into `module.json`.
-    """
-    tf = import_tensorflow()
-    module, images = tf.train.Checkpoint(), tf.TensorSpec([None, *body.input_shape[1:]])
-
-    @tf.function(autograph=False)
-    def call(images, training=False):
-        return body(images, training=training)
-
-    traced = [call.get_concrete_function(images, training=t) for t in (True, False)]
-    module.__call__, module.regularization_losses = call, []
-    module.variables = [v.value for v in body.variables]
-    module.trainable_variables = [v.value for v in body.trainable_variables]
-    part = temporary_path(folder)
-    try:
-        tf.saved_model.save(module, str(part), traced[1])
-        if facts:
-            text = json.dumps(facts, indent=1) + "\n"
-            (part / "module.json").write_text(text, "utf-8")
-        if not folder.exists():  # another process may have made it meanwhile
-            part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    sweep(folder.parent)
-
-
 def untrained(home: Path) -> Path:
     """Return the folder of the toy's network with random weights; made at first use."""
     folder = home / "modules" / f"toy_random-{CODE}"
-    if not folder.exists():
+    if not frameworks.is_saved_model(folder):
         with default_keras_config():
-            export(network(), folder)
+            export_keras(network(), folder)
     return folder
 
 
@@ -297,7 +266,7 @@ def make(
         weights.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
     else:
         shutil.rmtree(folder, ignore_errors=True)
-        export(body, folder, facts)
+        export_keras(body, folder, facts)
 
 
 def finish(weights: Path, folder: Path) -> None:
@@ -306,7 +275,7 @@ def finish(weights: Path, folder: Path) -> None:
     body = network(facts["plan"]["width"])
     body.load_weights(weights)
     shutil.rmtree(folder, ignore_errors=True)
-    export(body, folder, facts)
+    export_keras(body, folder, facts)
 
 
 def main(arguments: list[str] | None = None) -> None:
