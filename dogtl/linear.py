@@ -280,30 +280,42 @@ def fit(
     >>> layer.l2, len(layer.history["valid_loss"]) >= layer.best_epoch
     (0.1, True)
     """
-    from scipy.optimize import minimize
-
     for data in (train, valid):
         check_finite(data.features, data.paths, data.module["name"])
     mean, spread = _mean_and_spread(train.features)
     inputs, unseen = ((data.features - mean) / spread for data in (train, valid))
     splits = {"train": (inputs, train.labels), "valid": (unseen, valid.labels)}
-    shape = (len(spread) + 1, len(train.breeds))
+    weights, history = _minimize_loss(splits, len(train.breeds), l2, patience)
+    kernel = weights[:-1] / spread[:, None]  # for unstandardized features
+    bias = weights[-1] - mean @ kernel
+    return LinearLayer(kernel, bias, train.breeds, train.module, l2, history)
+
+
+def _minimize_loss(splits: dict, n_breeds: int, l2: float, patience: int) -> tuple:
+    """Return the weights of the best epoch, and the history of all epochs.
+
+    `splits` holds the standardized features and the labels of ``train`` and ``valid``.
+    """
+    from scipy.optimize import minimize
+
+    features, labels = splits["train"]
+    shape = (features.shape[1] + 1, n_breeds)
     history: dict[str, list[float]] = {name: [] for name in HISTORY}
     best_weights = None
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape).astype(np.float32)
-        loss, gradient, _ = loss_and_gradient(weights, inputs, train.labels, l2)
+        loss, gradient, _ = loss_and_gradient(weights, features, labels, l2)
         return loss, gradient.ravel().astype(np.float64)
 
     def after_epoch(flat: np.ndarray) -> None:
         nonlocal best_weights
         weights = flat.reshape(shape).astype(np.float32)
-        for split, (features, labels) in splits.items():
-            logits = features @ weights[:-1] + weights[-1]
-            correct = logits.argmax(axis=1) == labels
-            history[f"{split}_loss"].append(cross_entropy(logits, labels))
-            history[f"{split}_accuracy"].append(correct.mean())
+        for split, (inputs, correct) in splits.items():
+            logits = inputs @ weights[:-1] + weights[-1]
+            accuracy = (logits.argmax(axis=1) == correct).mean()
+            history[f"{split}_loss"].append(cross_entropy(logits, correct))
+            history[f"{split}_accuracy"].append(accuracy)
         epoch = len(history["valid_loss"]) - 1
         best_epoch = np.argmin(history["valid_loss"])  # both are counted from 0
         if epoch == best_epoch:
@@ -313,20 +325,16 @@ def fit(
 
     start = np.zeros(np.prod(shape))
     minimize(
-        objective,
+        objective,  # returns the loss and its gradient
         start,
-        jac=True,  # `objective` returns the gradient, too
+        jac=True,
         method="L-BFGS-B",
         callback=after_epoch,
         options={"maxiter": MAX_EPOCHS},
     )
-    if best_weights is None:
-        # all features are constant, so SciPy stopped before the first epoch
+    if best_weights is None:  # constant features: SciPy stops before the first epoch
         after_epoch(start)
-    kernel = best_weights[:-1] / spread[:, None]  # for unstandardized features
-    bias = best_weights[-1] - mean @ kernel
-    curves = {name: np.array(values) for name, values in history.items()}
-    return LinearLayer(kernel, bias, train.breeds, train.module, l2, curves)
+    return best_weights, {name: np.array(values) for name, values in history.items()}
 
 
 def history_table(layer: LinearLayer) -> dict[str, list]:
