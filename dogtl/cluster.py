@@ -1,12 +1,12 @@
-"""Past one machine: hand shards of photos to the workers of a Dask cluster.
+"""Clusters: hand shards of photos to the workers of a Dask cluster.
 
     client = dask.distributed.Client("tcp://10.0.0.1:8786")
     squares = dogtl.square(photos, module.size, client=client)
     bottlenecks = dogtl.extract(squares, module, client=client)
 
-The home lies on storage that all workers share. A worker runs the functions that one
-process would run, and stores the same files under the same names. So nothing needs to
-be merged, and Dask lets another worker do again what a lost one did.
+The home must be on storage that all workers share. A worker runs the same functions as
+a single process, and stores the same files under the same names. So nothing needs to be
+merged, and Dask reschedules the tasks of lost workers.
 """
 
 from __future__ import annotations
@@ -32,22 +32,15 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CODE = [squares.CODE, bottlenecks.CODE]
-MEETING, met = threading.Lock(), set()  # the modules that this worker has checked
+
+_check_lock = threading.Lock()
+_checked_modules = set()  # the fingerprints of those that this worker has checked
 
 
 def connect(address: str | None) -> AbstractContextManager[Client | None]:
-    """Return a client of the Dask scheduler at an address; none without one.
+    """Return a client of the Dask scheduler at an address; None without an address.
 
-    Raises
-    ------
-    DogtlError
-        If Dask isn't installed, or there is no scheduler.
-
-    Examples
-    --------
-    >>> dogtl.cluster.connect("tcp://127.0.0.1:1")
-    Traceback (most recent call last):
-    dogtl.base.DogtlError: no Dask scheduler answers at tcp://127.0.0.1:1: ...
+    Raises DogtlError if Dask isn't installed, or if no scheduler answers.
     """
     if not address:
         return nullcontext()
@@ -55,7 +48,7 @@ def connect(address: str | None) -> AbstractContextManager[Client | None]:
         from distributed import Client
     except ImportError as error:
         raise DogtlError("--cluster needs Dask: pip install distributed") from error
-    for name in ("distributed", "distributed.client"):  # what matters is raised, too
+    for name in ("distributed", "distributed.client"):  # its errors are also raised
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(address, set_as_default=False)
@@ -67,7 +60,7 @@ def connect(address: str | None) -> AbstractContextManager[Client | None]:
 
 
 class Pool:
-    """A cluster's workers, to be used like a `ThreadPool`.
+    """A cluster's workers, with the `map` and `imap` of a ThreadPool, plus `module`.
 
     Parameters
     ----------
@@ -78,38 +71,40 @@ class Pool:
     """
 
     def __init__(self, client: Client, home: Path):
-        self.client, self.home, self.mark = client, home, None
+        self.client = client
+        self.home = home
+        self.probe_file = None  # workers that see it share the home
 
     def __enter__(self) -> Pool:
-        with suppress(OSError):  # a finished home may be read-only
+        with suppress(OSError):  # the home may be read-only, if nothing is left to do
             self.home.mkdir(parents=True, exist_ok=True)
-            self.mark = NamedTemporaryFile(dir=self.home, prefix=".seen-")  # noqa: SIM115
+            self.probe_file = NamedTemporaryFile(dir=self.home, prefix=".seen-")  # noqa: SIM115
         return self
 
     def __exit__(self, *_) -> None:
-        if self.mark:
-            self.mark.close()  # which deletes it
+        if self.probe_file:
+            self.probe_file.close()  # which deletes it
 
     def map(self, function: Callable, jobs: list) -> list:
-        """Return what a function gives for each job, in their order."""
+        """Return the results of a function for each job, in order."""
         return list(self.imap(function, jobs))
 
     def imap(
         self,
         function: Callable,
         jobs: list,
-        chunksize: int = 0,
+        chunksize: int | None = None,
         module: Module | None = None,
     ) -> Iterator:
-        """Yield what a function gives for each job, in their order.
+        """Yield the results of a function for each job, in order.
 
-        A task is `chunksize` jobs, unless given a shard of photos. If the jobs need a
-        module, each worker loads it once. Raises DogtlError if a task can't be done.
+        A task has `chunksize` jobs, which defaults to a shard of photos. If the jobs
+        need a module, each worker loads it once. Raises DogtlError if a task fails.
         """
         chunksize = chunksize or bottlenecks.SHARD
         shards = [jobs[i : i + chunksize] for i in range(0, len(jobs), chunksize)]
-        mark = self.mark and self.mark.name
-        work = partial(_work, function, CODE, mark, module)
+        probe = self.probe_file and self.probe_file.name
+        work = partial(_run_task, function, CODE, probe, module)
         if not self.client.nthreads():
             log.info("the cluster has no worker yet; waiting for one")
         tasks = self.client.map(work, shards, pure=False, batch_size=64)
@@ -117,11 +112,11 @@ class Pool:
             for task in tasks:
                 yield from _result(task)
         finally:
-            self.client.cancel(tasks)  # what's left, after an error or Control-C
+            self.client.cancel(tasks)  # those left after an error or Control-C
 
 
 def _result(task) -> list:
-    """Wait for a task; turn the cluster's own errors into sentences."""
+    """Wait for a task; explain the cluster's own errors."""
     from distributed import KilledWorker
 
     try:
@@ -138,37 +133,42 @@ def _result(task) -> list:
         ) from error
 
 
-def _work(
-    function: Callable, code: list, mark: str | None, module: Module | None, jobs: list
+def _run_task(
+    function: Callable, code: list, probe: str | None, module: Module | None, jobs: list
 ) -> list:
-    """Do a task, on a worker that has the same code and sees the same files."""
+    """Do a task, if this worker has the same code and sees the same files."""
     from distributed import get_worker
 
-    me = f"the worker {get_worker().address}"
+    worker = f"the worker {get_worker().address}"
+
+    def not_shared(folder: Path) -> DogtlError:
+        return DogtlError(
+            f"{worker} can't see {folder} as you do: all workers must share it"
+        )
+
     if code != CODE:
         raise DogtlError(
-            f"{me} has another version of dogtl, Pillow or TensorFlow: install the"
+            f"{worker} has another version of dogtl, Pillow or TensorFlow: install the"
             " same on all workers"
         )
     try:
-        if mark:
-            os.stat(mark)
+        if probe:
+            os.stat(probe)
         if module:
-            _meet(module)
+            _check_and_load(module)
         return [function(job) for job in jobs]
     except NotSharedError as error:
-        folder = error
+        raise not_shared(error.folder) from error
     except FileNotFoundError as error:
-        folder = Path(error.filename).parent
-    raise DogtlError(f"{me} can't see {folder} as you do: all workers must share it")
+        raise not_shared(Path(error.filename).parent) from error
 
 
-def _meet(module: Module) -> None:
+def _check_and_load(module: Module) -> None:
     """Check and load a module once in each worker, whose threads share it."""
-    with MEETING:
-        if module.fingerprint in met:
+    with _check_lock:
+        if module.fingerprint in _checked_modules:
             return
         if modules.fingerprint_folder(module.folder) != module.content:
             raise NotSharedError(module.folder)
         module(np.zeros([1, module.size, module.size, 3], np.float32))
-        met.add(module.fingerprint)
+        _checked_modules.add(module.fingerprint)

@@ -9,18 +9,17 @@ import numpy as np
 from dogtl.bottlenecks import Bottlenecks, check_finite
 from dogtl.linear import LinearLayer, check_module
 
-Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
-PER_BREED = ("breed", "photos", "correct", "accuracy", "low", "high")
+Z_95 = 1.959964  # 95 % of a normal distribution lies within ± this many deviations
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What the layer predicts for each test photo, and what is correct.
+    """Predicted probabilities and correct breeds of the test photos.
 
     Attributes
     ----------
     probabilities : ndarray, float32 [photos, breeds]
-        The layer's.
+        Predicted probabilities.
     labels : ndarray, int64 [photos]
         The correct breeds, as indices into `breeds`.
     breeds : list of str
@@ -61,11 +60,11 @@ class Evaluation:
 
     @property
     def top5(self) -> float | None:
-        """The share with the correct breed among the first 5; None up to 5 breeds."""
+        """The top-5 accuracy; None if there are 5 breeds or fewer."""
         if len(self.breeds) <= 5:
             return None
-        five = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :5]
-        return float((five == self.labels[:, None]).any(axis=1).mean())
+        first_5 = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :5]
+        return float((first_5 == self.labels[:, None]).any(axis=1).mean())
 
     @property
     def confusion(self) -> np.ndarray:
@@ -82,14 +81,14 @@ class Evaluation:
 def evaluate(layer: LinearLayer, test: Bottlenecks) -> Evaluation:
     """Evaluate a linear layer on held-out photos.
 
-    Nothing is stored, since this takes milliseconds.
+    The result isn't stored, since this takes milliseconds.
 
     Parameters
     ----------
     layer : LinearLayer
-        As `train` or `fit` returns it.
+        As returned by `train` or `fit`.
     test : Bottlenecks
-        Photos that the layer wasn't trained on, nor chosen by.
+        Photos that the layer wasn't trained on, and that weren't used to select it.
 
     Returns
     -------
@@ -99,7 +98,7 @@ def evaluate(layer: LinearLayer, test: Bottlenecks) -> Evaluation:
     Raises
     ------
     DogtlError
-        If the layer belongs to another module, or a feature isn't a finite number.
+        If the layer was trained with another module, or a feature isn't finite.
 
     Examples
     --------
@@ -110,7 +109,7 @@ def evaluate(layer: LinearLayer, test: Bottlenecks) -> Evaluation:
     >>> evaluation.accuracy > 0.85
     True
     """
-    check_module(layer, **test.module)
+    check_module(layer, test.module["name"], test.module["fingerprint"])
     check_finite(test.features, test.paths, test.module["name"])
     probabilities = layer.probabilities(test.features)
     return Evaluation(probabilities, test.labels, test.breeds, test.paths)
@@ -137,9 +136,10 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (0.699, 0.972)
     """
-    share, wide = correct / n, Z * Z / n
-    centre = (share + wide / 2) / (1 + wide)
-    half = Z / (1 + wide) * math.sqrt(share * (1 - share) / n + wide / (4 * n))
+    share = correct / n
+    weight = Z_95**2 / n  # of 1/2, which the centre is pulled towards
+    centre = (share + weight / 2) / (1 + weight)
+    half = Z_95 / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -172,12 +172,12 @@ def mcnemar_test(correct: np.ndarray, other: np.ndarray) -> float:
 
 
 def per_breed(evaluation: Evaluation) -> dict[str, list]:
-    """Return a table by breed; breeds without a test photo aren't in it.
+    """Return a table with a row for each breed that has test photos.
 
     Parameters
     ----------
     evaluation : Evaluation
-        As `evaluate` returns it.
+        As returned by `evaluate`.
 
     Returns
     -------
@@ -192,13 +192,19 @@ def per_breed(evaluation: Evaluation) -> dict[str, list]:
     >>> dogtl.per_breed(evaluation)["accuracy"]
     [1.0, 0.5]
     """
-    rows = []
-    for label, counts in enumerate(evaluation.confusion):
-        breed, n, correct = evaluation.breeds[label], counts.sum(), counts[label]
-        if n:
-            row = (breed, int(n), int(correct), float(correct / n))
-            rows.append((*row, *wilson_interval(int(correct), int(n))))
-    return dict(zip(PER_BREED, map(list, zip(*rows, strict=True)), strict=True))
+    photos_by_label = evaluation.confusion.sum(axis=1)
+    tested = np.flatnonzero(photos_by_label)
+    photos = photos_by_label[tested].tolist()
+    correct = evaluation.confusion.diagonal()[tested].tolist()
+    intervals = list(map(wilson_interval, correct, photos))
+    return {
+        "breed": [evaluation.breeds[label] for label in tested],
+        "photos": photos,
+        "correct": correct,
+        "accuracy": [k / n for k, n in zip(correct, photos, strict=True)],
+        "low": [low for low, _ in intervals],
+        "high": [high for _, high in intervals],
+    }
 
 
 def confusion_table(evaluation: Evaluation) -> dict[str, list]:
@@ -207,12 +213,12 @@ def confusion_table(evaluation: Evaluation) -> dict[str, list]:
     Parameters
     ----------
     evaluation : Evaluation
-        As `evaluate` returns it.
+        As returned by `evaluate`.
 
     Returns
     -------
     dict of str to list
-        ``breed``, ``prediction`` and ``photos``: a row for each pair of breeds.
+        ``breed``, ``prediction`` and ``photos``, with a row for each pair of breeds.
 
     Examples
     --------
@@ -236,14 +242,14 @@ def confused_pairs(evaluation: Evaluation, top: int = 10) -> dict[str, list]:
     Parameters
     ----------
     evaluation : Evaluation
-        As `evaluate` returns it.
+        As returned by `evaluate`.
     top : int, optional
         How many pairs at most.
 
     Returns
     -------
     dict of str to list
-        ``breed``, ``prediction`` and ``photos``; ``left_out``, the same in each row, is
+        ``breed``, ``prediction``, ``photos`` and, the same in each row, ``left_out``:
         the number of pairs that `top` cut off.
 
     Examples
@@ -254,12 +260,14 @@ def confused_pairs(evaluation: Evaluation, top: int = 10) -> dict[str, list]:
     >>> dogtl.confused_pairs(evaluation)
     {'breed': ['pug'], 'prediction': ['hound'], 'photos': [1], 'left_out': [0]}
     """
-    wrong = evaluation.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
-    first, table = order[:top], confusion_table(evaluation)
-    pairs = {name: [column[i] for i in first] for name, column in table.items()}
-    return {**pairs, "left_out": [len(order) - len(first)] * len(first)}
+    mistakes = evaluation.confusion.copy()
+    np.fill_diagonal(mistakes, 0)
+    n_pairs = int(np.count_nonzero(mistakes))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:n_pairs]
+    shown = order[:top]  # these are rows of the confusion table
+    table = confusion_table(evaluation)
+    pairs = {name: [column[row] for row in shown] for name, column in table.items()}
+    return {**pairs, "left_out": [n_pairs - len(shown)] * len(shown)}
 
 
 def most_confident_errors(evaluation: Evaluation, top: int = 12) -> dict[str, list]:
@@ -268,7 +276,7 @@ def most_confident_errors(evaluation: Evaluation, top: int = 12) -> dict[str, li
     Parameters
     ----------
     evaluation : Evaluation
-        As `evaluate` returns it.
+        As returned by `evaluate`.
     top : int, optional
         How many at most.
 
@@ -276,7 +284,7 @@ def most_confident_errors(evaluation: Evaluation, top: int = 12) -> dict[str, li
     -------
     dict of str to list
         ``row`` (an index into the test photos), ``photo``, ``breed``, ``prediction``
-        and ``confidence``, most confident first.
+        and ``confidence``; the most confident comes first.
 
     Examples
     --------

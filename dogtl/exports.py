@@ -1,17 +1,19 @@
 """Exports: module and linear layer as one model, which needs neither dogtl nor a home.
 
-Its folder holds a SavedModel, from squares to probabilities, with `model.json` (what it
-names, and what it was made from), a model card and, if asked for, a TFLite file.
+An export's folder holds a SavedModel that turns squares into probabilities, its
+metadata in `model.json`, a model card and, if asked for, a TFLite file.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,26 +25,31 @@ from dogtl.linear import LinearLayer, check_module
 from dogtl.modules import MODULES, Module, fingerprint_folder, load_network
 from dogtl.store import temporary_path, temporary_paths_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dogtl.prediction import Photo
+
 CARD = Path(__file__).with_name("model_card.md")
-FILES = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
+MADE_BY = "dogtl export"
+FILES = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}  # TensorFlow's
 FILES |= {"model.json", "README.md", "model.tflite"}
-MADE_BY, COSTS = "dogtl export", ("n_parameters", "multiply_adds")
 LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model(Module):
-    """An exported model, to be called with squares as a module is.
+    """An exported model, which turns squares into probabilities when it's called.
 
-    Its features are probabilities already, float32 [batch, breeds]. So it's a module
-    and its own layer, and `predict` takes it as both.
+    The layer is part of its network, so one object is both module and layer: as the
+    module it returns probabilities, and as the layer it passes them on.
 
     Attributes
     ----------
     breeds : list of str
         The classes, in the columns' order.
     facts : dict
-        What `model.json` holds.
+        The metadata in `model.json`.
     """
 
     breeds: list[str]
@@ -53,12 +60,12 @@ class Model(Module):
         """The module that it belongs to as a layer: itself."""
         return {"name": self.name, "fingerprint": self.fingerprint}
 
-    def predict(self, photos, top: int = 5) -> list[dict]:
-        """Predict the breeds of photos; takes and returns what `dogtl.predict` does."""
-        return prediction.predict(self, self, photos, top)
+    def predict(self, photos: Photo | Iterable[Photo], top: int = 5) -> list[dict]:
+        """Predict the breeds of photos, as `dogtl.predict` does."""
+        return prediction.predict(layer=self, module=self, photos=photos, top=top)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Return the features as they are."""
+        """Return the features, which are probabilities already."""
         return features
 
 
@@ -72,24 +79,25 @@ def export(
 ) -> Path:
     """Write module and linear layer as one model, which plain TensorFlow loads.
 
-    ``tf.saved_model.load(folder)`` takes float32 RGB squares [batch, size, size, 3]
-    with values from 0 to 1, and gives probabilities [batch, breeds]. The folder
-    appears whole. An earlier export there is replaced, anything else isn't.
+    ``tf.saved_model.load(folder)`` returns the model. It takes float32 RGB squares
+    [batch, size, size, 3] with values from 0 to 1, and returns probabilities [batch,
+    breeds]. The folder appears only when it's complete. An earlier export there is
+    replaced; other files never are.
 
     Parameters
     ----------
     layer : LinearLayer
-        As `train` or `fit` returns it.
+        As returned by `train` or `fit`.
     module : Module
         The module that the layer was trained with.
     folder : str or Path
-        The folder to make.
+        The folder to write.
     evaluation : Evaluation, optional
-        How good the layer is, to be said there.
+        The layer's evaluation, for the model card.
     tflite : bool, optional
-        Whether to write ``model.tflite`` as well, for phones.
+        Whether to write ``model.tflite`` too, for phones.
     photos : str, optional
-        What to call the photos that the layer was trained on.
+        A name for the photos that the layer was trained on.
 
     Returns
     -------
@@ -99,7 +107,7 @@ def export(
     Raises
     ------
     DogtlError
-        If the layer was trained with another module, something else is in the folder,
+        If the layer was trained with another module, the folder contains other files,
         or TensorFlow can't write the model.
 
     Examples
@@ -113,21 +121,22 @@ def export(
     """
     check_module(layer, module.name, module.fingerprint)
     folder = check_folder(folder)
-    facts = _facts(layer, module, evaluation, photos)
-    part, old = temporary_path(folder), temporary_path(folder)
-    part.mkdir(parents=True)
+    metadata = _metadata(layer, module, evaluation, photos)
+    new = temporary_path(folder)
+    old = temporary_path(folder)
+    new.mkdir(parents=True)
     try:
-        _save_network(layer, module, part, tflite)
-        (part / "model.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
-        (part / "README.md").write_text(_card(facts, tflite), "utf-8")
+        _save_network(layer, module, new, tflite)
+        (new / "model.json").write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+        (new / "README.md").write_text(_card(metadata, tflite), "utf-8")
         if folder.exists():
             folder.replace(old)
-        part.replace(folder)
-    except BaseException:  # Control-C too: what was there stays
+        new.replace(folder)
+    except BaseException:  # also after Control-C: put the earlier export back
         if old.exists() and not folder.exists():
             old.replace(folder)
         raise
-    finally:  # what a killed export left is swept, too
+    finally:  # also delete what an export that was killed has left
         for rest in temporary_paths_of(folder):
             shutil.rmtree(rest, ignore_errors=True)
     return folder
@@ -139,13 +148,13 @@ def load_model(folder: str | Path) -> Model:
     Parameters
     ----------
     folder : str or Path
-        What `export` wrote.
+        A folder that `export` wrote.
 
     Returns
     -------
     Model
-        The model: ``model.predict(photos)`` is `predict` with it, and
-        ``model(squares)`` gives probabilities.
+        The model: ``model.predict(photos)`` returns what `predict` does, and
+        ``model(squares)`` returns probabilities.
 
     Raises
     ------
@@ -163,42 +172,63 @@ def load_model(folder: str | Path) -> Model:
     '001.Afghan_hound'
     """
     folder = Path(os.path.realpath(os.path.expanduser(folder)))
-    facts = _read_facts(folder)
-    if not facts:
+    metadata = _read_metadata(folder)
+    if not metadata:
         raise DogtlError(f"{folder} holds no model: give one that dogtl export wrote")
-    breeds, size = facts["labels"], facts["size"]
-    costs = [facts["module"].get(name, 0) for name in COSTS]
-    about = (size, len(breeds), *costs, f"{fingerprint_folder(folder)}-{size}")
-    return Model(str(folder), folder, *about, breeds, facts)
+    size = metadata["size"]
+    return Model(
+        name=str(folder),
+        folder=folder,
+        size=size,
+        n_features=len(metadata["labels"]),
+        n_parameters=metadata["module"].get("n_parameters", 0),
+        multiply_adds=metadata["module"].get("multiply_adds", 0),
+        fingerprint=f"{fingerprint_folder(folder)}-{size}",
+        breeds=metadata["labels"],
+        facts=metadata,
+    )
 
 
 def check_folder(folder: str | Path) -> Path:
     """Return a folder's absolute path, if an export may be written there."""
     folder = Path(os.path.realpath(os.path.expanduser(folder)))
+    if folder.is_file():
+        raise DogtlError(f"{folder} exists and is a file: give another folder")
     names = set(os.listdir(folder)) if folder.is_dir() else set()
-    is_export = names <= FILES and _read_facts(folder)
-    if folder.is_file() or (names and not is_export):
+    is_export = names <= FILES and _read_metadata(folder)
+    if names and not is_export:
         raise DogtlError(
-            f"{folder} exists and isn't just an export: give another folder"
+            f"{folder} exists and contains other files: give another folder"
         )
     return folder
 
 
-def _read_facts(folder: Path) -> dict:
-    """Return what an export's `model.json` holds; nothing if it's no export."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        facts = json.loads((folder / "model.json").read_bytes())
-        labels, kind = facts["labels"], (facts["made_by"], type(facts["module"]))
-        named = type(labels) is list and {type(label) for label in labels} == {str}
-        if named and kind == (MADE_BY, dict) and 0 < facts["size"] <= MAX_SIZE:
-            return facts
-    return {}
+def _read_metadata(folder: Path) -> dict:
+    """Return an export's metadata; nothing if the folder isn't an export."""
+    try:
+        metadata = json.loads((folder / "model.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(metadata, dict) or metadata.get("made_by") != MADE_BY:
+        return {}
+    labels, size = metadata.get("labels"), metadata.get("size")
+    is_complete = (
+        isinstance(metadata.get("module"), dict)
+        and isinstance(labels, list)
+        and {type(label) for label in labels} == {str}  # so there's at least one
+        and type(size) is int
+        and 0 < size <= MAX_SIZE
+    )
+    return metadata if is_complete else {}
 
 
-def _facts(
-    layer: LinearLayer, module: Module, evaluation: Evaluation | None, photos
+def _metadata(
+    layer: LinearLayer,
+    module: Module,
+    evaluation: Evaluation | None,
+    photos: str | None,
 ) -> dict:
-    """Return what `model.json` says; no path of this machine is in it."""
+    """Return what `model.json` will hold; no path of this machine is in it."""
     source, licence = _source(module.name)
     return {
         "made_by": MADE_BY,
@@ -212,14 +242,16 @@ def _facts(
             "name": module.name if "://" in module.name else module.label,
             "source": source,
             "licence": licence,
-            **{name: getattr(module, name) for name in ("fingerprint", *COSTS)},
+            "fingerprint": module.fingerprint,
+            "n_parameters": module.n_parameters,
+            "multiply_adds": module.multiply_adds,
         },
         "versions": {"dogtl": __version__} | {lib: version(lib) for lib in LIBRARIES},
     }
 
 
 def _source(name: str) -> tuple[str, str]:
-    """Return where a module comes from, and its licence or where to look for it."""
+    """Return where a module comes from, and its licence or where to find it."""
     place, _ = MODULES.get(name, (name, None))
     if "://" in place:
         return place, "see that page"
@@ -227,55 +259,57 @@ def _source(name: str) -> tuple[str, str]:
         return "https://keras.io/api/applications", "see that page"
     if name in MODULES:
         return "dogtl itself", "MIT"
-    return "a file or folder of that name", "unknown: look where you got it"
+    return "a file or folder of that name", "unknown: check where you got it from"
 
 
-def _save_network(layer: LinearLayer, module: Module, folder: Path, tflite: bool):
+def _save_network(
+    layer: LinearLayer, module: Module, folder: Path, tflite: bool
+) -> None:
     """Write module and layer as a SavedModel, and as TFLite if asked for."""
     tf = import_tensorflow()
     model = tf.Module()
     model.network = load_network(module.folder, module.content)
     model.kernel, model.bias = tf.Variable(layer.kernel), tf.Variable(layer.bias)
     shape = [None, module.size, module.size, 3]
-    takes = [tf.TensorSpec(shape, tf.float32, "squares")]
+    signature = [tf.TensorSpec(shape, tf.float32, "squares")]
 
-    @tf.function(input_signature=takes, autograph=False)
+    @tf.function(input_signature=signature, autograph=False)
     def probabilities(squares):
         features = tf.cast(model.network(squares), tf.float32)
         return tf.nn.softmax(features @ model.kernel + model.bias)
 
-    @tf.function(input_signature=takes, autograph=False)
-    def served(squares):
+    @tf.function(input_signature=signature, autograph=False)
+    def serving_default(squares):
         return {"probabilities": probabilities(squares)}
 
     model.__call__ = probabilities
     try:
         with quietly():
-            tf.saved_model.save(model, str(folder), served)
+            tf.saved_model.save(model, str(folder), serving_default)
             if tflite:
                 converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
                 (folder / "model.tflite").write_bytes(converter.convert())
-    except Exception as error:  # TensorFlow raises a dozen kinds
+    except Exception as error:  # TensorFlow raises errors of many types
         advice = "choose another module" + (", or leave out --tflite" if tflite else "")
         raise DogtlError(
             f"{module.name} can't be exported ({error_text(error)}): {advice}"
         ) from error
 
 
-def _card(facts: dict, tflite: bool) -> str:
+def _card(metadata: dict, tflite: bool) -> str:
     """Return the model card: the template, filled in."""
     accuracy = "not measured"
-    if facts["accuracy"] is not None:
-        low, high = (f"{100 * end:.1f}" for end in facts["interval"])
-        accuracy = f"{100 * facts['accuracy']:.1f} %, 95 % interval [{low}, {high}]"
-        accuracy += f", on {facts['n_photos']} held-out test photos"
-    text, phone = CARD.read_text("utf-8").split("<!-- tflite -->\n")
-    return Template(text + phone if tflite else text).substitute(
-        facts["module"],
-        size=facts["size"],
-        n=len(facts["labels"]),
-        labels=", ".join(facts["labels"]),
-        photos=facts["photos"] or "not named",
+    if metadata["accuracy"] is not None:
+        low, high = (f"{100 * end:.1f}" for end in metadata["interval"])
+        accuracy = f"{100 * metadata['accuracy']:.1f} %, 95 % interval [{low}, {high}]"
+        accuracy += f", on {metadata['n_photos']} held-out test photos"
+    text, tflite_text = CARD.read_text("utf-8").split("<!-- tflite -->\n")
+    return Template(text + tflite_text if tflite else text).substitute(
+        metadata["module"],
+        size=metadata["size"],
+        n=len(metadata["labels"]),
+        labels=", ".join(metadata["labels"]),
+        photos=metadata["photos"] or "not named",
         accuracy=accuracy,
-        versions=", ".join(f"{name} {v}" for name, v in facts["versions"].items()),
+        versions=", ".join(f"{name} {v}" for name, v in metadata["versions"].items()),
     )

@@ -1,6 +1,5 @@
 """Step 3, the linear layer: multinomial logistic regression on the bottlenecks."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,43 +9,35 @@ from dogtl import store
 from dogtl.base import DogtlError, log, progress
 from dogtl.bottlenecks import Bottlenecks, check_finite
 
-L2_PENALTIES = (
-    0.0,
-    1e-6,
-    1e-5,
-    1e-4,
-    1e-3,
-    1e-2,
-    0.1,
-    1.0,
-)  # from too weak to too strong
-LOSS_TOLERANCE = 1.01  # losses this near to the lowest are as good
+# from too weak to too strong, in rising order, since `train` prefers the last good one
+L2_PENALTIES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
+LOSS_TOLERANCE = 1.01  # a loss up to 1 % above the lowest counts as equally good
+LOSS_LIMIT = 1.1  # once a loss is 10 % above the lowest, no stronger penalty is tried
 PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
-MIN_SCALE = (
-    1e-33  # features that all vary less count as constant: weights would overflow
-)
-VARIANCE_FLOOR = (
-    0.1  # of the mean variance: or features that hardly vary would be blown up
-)
+# this share of the mean variance is added, so nearly constant features aren't blown up
+VARIANCE_FLOOR = 0.1
+MIN_SPREAD = 1e-33  # features below count as constant: their weights would overflow
 HISTORY = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
+FIELD_TYPES = dict.fromkeys(("kernel", "bias", *HISTORY), np.ndarray)  # as stored
+FIELD_TYPES |= {"breeds": list, "module": list, "l2": float}
 CODE = store.code_version(__file__, "scipy", "numpy")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearLayer:
-    """A dense layer with softmax, on raw bottlenecks.
+    """A dense layer with softmax, for unstandardized bottlenecks.
 
     Attributes
     ----------
     kernel : ndarray, float32 [features, breeds]
         The weights.
     bias : ndarray, float32 [breeds]
-        What is added to each breed's score.
+        The constant term of each breed's score.
     breeds : list of str
         The classes, in the columns' order.
     module : dict of str to str
-        The ``name`` and the ``fingerprint`` of the module that it belongs to.
+        The ``name`` and the ``fingerprint`` of the module it was trained with.
     l2 : float
         The L2 penalty that it was trained with.
     history : dict of str to ndarray, float64 [epochs]
@@ -68,7 +59,7 @@ class LinearLayer:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether training ended before the limit of epochs, with no more to gain."""
+        """Whether training ended before it reached `MAX_EPOCHS`."""
         return len(self.history["valid_loss"]) < MAX_EPOCHS
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -90,7 +81,7 @@ class LinearLayer:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities that belong to scores.
+    """Return the probabilities for scores.
 
     Parameters
     ----------
@@ -140,7 +131,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 def loss_and_gradient(
     weights: np.ndarray, features: np.ndarray, labels: np.ndarray, l2: float = 0.0
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return a layer's loss, its slope in the direction of each weight, and the scores.
+    """Return a layer's loss, its gradient, and the scores.
 
     The loss is the mean cross-entropy plus `l2` times the sum of the squared kernel.
 
@@ -160,9 +151,9 @@ def loss_and_gradient(
     loss : float
         In nats.
     gradient : ndarray, float [features + 1, breeds]
-        The slopes.
+        The slope of the loss along each weight.
     logits : ndarray, float [photos, breeds]
-        The scores, which are worked out on the way.
+        The scores.
 
     Examples
     --------
@@ -183,18 +174,19 @@ def loss_and_gradient(
 
 
 def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> LinearLayer:
-    """Return the linear layer for these bottlenecks; trained if it isn't there yet.
+    """Return the layer with the best L2 penalty; `fit` trains with a given one.
 
     One layer is trained for each L2 penalty. Of those whose validation loss is within
-    1 % of the lowest, the one with the strongest penalty is kept: it does as well with
-    smaller weights. The test split isn't looked at.
+    1 % of the lowest, the one with the strongest penalty is kept: it's as good, with
+    smaller weights. The test split isn't used. The layer is stored, and read from there
+    the next time.
 
     Parameters
     ----------
     bottlenecks : dict of str to Bottlenecks
-        At least ``train`` and ``valid``, as `extract` returns them.
+        At least ``train`` and ``valid``, as returned by `extract`.
     home : Path, optional
-        The folder for everything generated; unless given ``DOGTL_HOME``, else ``data``.
+        The folder for everything generated; defaults to ``DOGTL_HOME``, then ``data``.
 
     Returns
     -------
@@ -214,16 +206,18 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     >>> layer.kernel.shape
     (256, 12)
     """
-    train, valid = bottlenecks["train"], bottlenecks["valid"]
-    settings = [L2_PENALTIES, LOSS_TOLERANCE, PATIENCE, MAX_EPOCHS, train.module]
-    arrays = (train.features, train.labels, valid.features, valid.labels)
-    name = store.fingerprint(CODE, settings, train.breeds, *arrays)
+    train_split, valid_split = bottlenecks["train"], bottlenecks["valid"]
+    settings = [L2_PENALTIES, LOSS_TOLERANCE, LOSS_LIMIT, PATIENCE, MAX_EPOCHS]
+    arrays = (train_split.features, train_split.labels)
+    arrays += (valid_split.features, valid_split.labels)
+    module, breeds = train_split.module, train_split.breeds
+    name = store.fingerprint(CODE, settings, module, breeds, *arrays)
     file = store.find_home(home) / "linear" / f"{name}.npz"
     layer = read_layer(file)
-    if layer and len(layer.kernel) == train.features.shape[1]:
+    if layer and len(layer.kernel) == train_split.features.shape[1]:
         log.info("linear layer: nothing to do")
     else:
-        layer = _fit_each(train, valid)
+        layer = _fit_each(train_split, valid_split)
         save_layer(layer, file)
     if not layer.kernel.any():
         log.warning("all bottlenecks of train are equal: choose another module")
@@ -233,38 +227,39 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
 
 
 def _fit_each(train: Bottlenecks, valid: Bottlenecks) -> LinearLayer:
-    """Fit a layer for each penalty; return the one that `train` is to keep."""
+    """Fit a layer for each penalty; return the one that `train` keeps."""
     layers = []
     for l2 in progress(L2_PENALTIES, len(L2_PENALTIES), "linear layers"):
         layers.append(fit(train, valid, l2))
         losses = np.array([layer.history["valid_loss"].min() for layer in layers])
-        if losses[-1] > 1.1 * losses.min():
-            break  # stronger penalties only get worse
-    return layers[np.flatnonzero(losses <= LOSS_TOLERANCE * losses.min())[-1]]
+        if losses[-1] > LOSS_LIMIT * losses.min():
+            break  # stronger penalties are usually even worse
+    good = np.flatnonzero(losses <= LOSS_TOLERANCE * losses.min())
+    return layers[good[-1]]  # the last one has the strongest penalty
 
 
 def fit(
     train: Bottlenecks, valid: Bottlenecks, l2: float = 0.0, patience: int = PATIENCE
 ) -> LinearLayer:
-    """Train one linear layer: lower its loss step by step, by L-BFGS.
+    """Train one linear layer with a given L2 penalty, by L-BFGS.
 
-    The loss has one valley, and L-BFGS (Liu and Nocedal 1989, Math. Program. 45:503)
-    goes down it in a few dozen steps: each looks at all photos, so it's an epoch, and
-    learns from the steps before how far to go. Training starts at zero, stops once the
-    loss on `valid` hasn't fallen for `patience` epochs, and keeps the weights of the
-    best one. Nothing in it is random: equal bottlenecks give equal weights.
+    The loss is convex, so there's no local minimum to get stuck in. L-BFGS (Liu and
+    Nocedal 1989, Math. Program. 45:503) estimates the curvature from past steps, and
+    needs a few dozen. Each step uses all photos, so it's an epoch. Training starts at
+    zero, stops once the loss on `valid` hasn't fallen for `patience` epochs, and keeps
+    the weights of the best epoch. Equal bottlenecks always give equal weights.
 
-    The features are standardized (mean 0, spread 1) while it learns, so their scale
-    doesn't matter; the layer that it returns takes them as they are.
+    Training uses standardized features (centred, and scaled to about unit variance), so
+    their scale doesn't matter. The returned layer takes unstandardized ones.
 
     Parameters
     ----------
     train, valid : Bottlenecks
-        To learn from, and to stop by.
+        Training data, and data for early stopping.
     l2 : float, optional
         The penalty on the squared kernel, for standardized features.
     patience : int, optional
-        Epochs.
+        Epochs without a lower validation loss before training stops.
 
     Returns
     -------
@@ -285,44 +280,61 @@ def fit(
     >>> layer.l2, len(layer.history["valid_loss"]) >= layer.best_epoch
     (0.1, True)
     """
-    from scipy.optimize import minimize
-
     for data in (train, valid):
         check_finite(data.features, data.paths, data.module["name"])
     mean, spread = _mean_and_spread(train.features)
     inputs, unseen = ((data.features - mean) / spread for data in (train, valid))
-    shape = (len(spread) + 1, len(train.breeds))
+    splits = {"train": (inputs, train.labels), "valid": (unseen, valid.labels)}
+    weights, history = _minimize_loss(splits, len(train.breeds), l2, patience)
+    kernel = weights[:-1] / spread[:, None]  # for unstandardized features
+    bias = weights[-1] - mean @ kernel
+    return LinearLayer(kernel, bias, train.breeds, train.module, l2, history)
+
+
+def _minimize_loss(splits: dict, n_breeds: int, l2: float, patience: int) -> tuple:
+    """Return the weights of the best epoch, and the history of all epochs.
+
+    `splits` holds the standardized features and the labels of ``train`` and ``valid``.
+    """
+    from scipy.optimize import minimize
+
+    features, labels = splits["train"]
+    shape = (features.shape[1] + 1, n_breeds)
     history: dict[str, list[float]] = {name: [] for name in HISTORY}
-    logits, best = {}, []  # of the last step, and of the best epoch
+    best_weights = None
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape).astype(np.float32)
-        result = loss_and_gradient(weights, inputs, train.labels, l2)
-        loss, gradient, logits["train"] = result
+        loss, gradient, _ = loss_and_gradient(weights, features, labels, l2)
         return loss, gradient.ravel().astype(np.float64)
 
     def after_epoch(flat: np.ndarray) -> None:
-        """SciPy calls it with the weights that `objective` was called with last."""
+        nonlocal best_weights
         weights = flat.reshape(shape).astype(np.float32)
-        logits["valid"] = unseen @ weights[:-1] + weights[-1]
-        for split, labels in (("train", train.labels), ("valid", valid.labels)):
-            correct = logits[split].argmax(axis=1) == labels
-            history[f"{split}_loss"].append(cross_entropy(logits[split], labels))
-            history[f"{split}_accuracy"].append(correct.mean())
-        losses = history["valid_loss"]
-        if losses[-1] < min(losses[:-1], default=np.inf):
-            kernel = weights[:-1] / spread[:, None]  # for features as they are
-            best[:] = kernel, weights[-1] - mean @ kernel
-        elif len(losses) > np.argmin(losses) + patience:
-            raise StopIteration
+        for split, (inputs, correct) in splits.items():
+            logits = inputs @ weights[:-1] + weights[-1]
+            accuracy = (logits.argmax(axis=1) == correct).mean()
+            history[f"{split}_loss"].append(cross_entropy(logits, correct))
+            history[f"{split}_accuracy"].append(accuracy)
+        epoch = len(history["valid_loss"]) - 1
+        best_epoch = np.argmin(history["valid_loss"])  # both are counted from 0
+        if epoch == best_epoch:
+            best_weights = weights
+        elif epoch - best_epoch >= patience:
+            raise StopIteration  # SciPy ends the minimization
 
     start = np.zeros(np.prod(shape))
-    how = {"method": "L-BFGS-B", "jac": True, "options": {"maxiter": MAX_EPOCHS}}
-    minimize(objective, start, callback=after_epoch, **how)
-    if not best:  # there was nothing to learn: all features are the same
+    minimize(
+        objective,  # returns the loss and its gradient
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        callback=after_epoch,
+        options={"maxiter": MAX_EPOCHS},
+    )
+    if best_weights is None:  # constant features: SciPy stops before the first epoch
         after_epoch(start)
-    curves = {name: np.array(values) for name, values in history.items()}
-    return LinearLayer(*best, train.breeds, train.module, l2, curves)
+    return best_weights, {name: np.array(values) for name, values in history.items()}
 
 
 def history_table(layer: LinearLayer) -> dict[str, list]:
@@ -331,7 +343,7 @@ def history_table(layer: LinearLayer) -> dict[str, list]:
     Parameters
     ----------
     layer : LinearLayer
-        As `train` or `fit` returns it.
+        As returned by `train` or `fit`.
 
     Returns
     -------
@@ -340,11 +352,11 @@ def history_table(layer: LinearLayer) -> dict[str, list]:
 
     Examples
     --------
-    >>> curves = {name: np.array([2.0, 1.0, 1.5]) for name in ("train_loss", "valid_loss")}
-    >>> layer = dogtl.LinearLayer(np.ones((4, 2)), np.ones(2), ["a", "b"], {}, 0, curves)
+    >>> curves = {"valid_loss": np.array([2.0, 1.0, 1.5])}
+    >>> layer = dogtl.LinearLayer(np.eye(2), np.ones(2), ["a", "b"], {}, 0, curves)
     >>> dogtl.history_table(layer)["best"]
     [0, 1, 0]
-    """  # noqa: E501
+    """
     epochs = range(1, len(layer.history["valid_loss"]) + 1)
     best = [int(epoch == layer.best_epoch) for epoch in epochs]
     curves = {name: values.tolist() for name, values in layer.history.items()}
@@ -356,7 +368,8 @@ def check_module(layer: LinearLayer, name: str, fingerprint: str) -> None:
     if layer.module["fingerprint"] != fingerprint:
         raise DogtlError(
             f"the layer was trained with the module {layer.module['name']}, and this is"
-            f" {name}, another one or another version: choose that one, or train again"
+            f" {name}, a different module or version: choose the layer's, or train"
+            " again"
         )
 
 
@@ -370,23 +383,29 @@ def save_layer(layer: LinearLayer, file: Path) -> None:
 def read_layer(file: Path) -> LinearLayer | None:
     """Return a stored layer; None if it's missing or damaged."""
     fields = store.load_arrays(file)
-    with suppress(AttributeError, KeyError, TypeError, ValueError):
-        name, fingerprint = fields["module"]
-        fields["module"] = {"name": name, "fingerprint": fingerprint}
-        curves = np.stack([fields.pop(name) for name in HISTORY])
-        layer = LinearLayer(**fields, history=dict(zip(HISTORY, curves, strict=True)))
-        kernel, bias, breeds = layer.kernel, layer.bias, layer.breeds
-        types = kernel.dtype, bias.dtype, type(breeds), type(layer.l2)
-        fits = kernel.shape[1:] == bias.shape == (len(breeds),)
-        if fits and curves.size and types == (np.float32, np.float32, list, float):
-            return layer
-    return None
+    if {name: type(value) for name, value in fields.items()} != FIELD_TYPES:
+        return None
+    kernel, bias, breeds = fields["kernel"], fields["bias"], fields["breeds"]
+    history = {name: fields[name] for name in HISTORY}
+    n_epochs = history["valid_loss"].size
+    is_whole = (
+        kernel.dtype == bias.dtype == np.float32
+        and kernel.shape[1:] == bias.shape == (len(breeds),)
+        and n_epochs > 0
+        and all(curve.shape == (n_epochs,) for curve in history.values())
+        and len(fields["module"]) == 2
+    )
+    if not is_whole:
+        return None
+    name, fingerprint = fields["module"]
+    module = {"name": name, "fingerprint": fingerprint}
+    return LinearLayer(kernel, bias, breeds, module, fields["l2"], history)
 
 
 def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each feature's mean and standard deviation, the small ones raised."""
+    """Return each feature's mean and a smoothed standard deviation."""
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
     spread = np.sqrt(variance + VARIANCE_FLOOR * variance.mean())
-    spread[spread < MIN_SCALE] = np.inf  # so that its weight is 0
+    spread[spread < MIN_SPREAD] = np.inf  # so that its weight is 0
     return mean.astype(np.float32), spread.astype(np.float32)

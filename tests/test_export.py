@@ -144,7 +144,7 @@ def test_what_is_beside_it(kennel, kennel_model):
         assert str(kennel.home).encode() not in data, name
 
 
-LOCAL, TF_HUB = "look where you got it", "https://tfhub.dev/x/1"
+LOCAL, TF_HUB = "check where you got it from", "https://tfhub.dev/x/1"
 
 
 @pytest.mark.parametrize(
