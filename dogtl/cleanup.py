@@ -1,4 +1,4 @@
-"""What ``dogtl clean`` deletes: stored results that nobody needs any more."""
+"""What ``dogtl clean`` deletes: stored results that nobody needs anymore."""
 
 import os
 from itertools import product
@@ -9,15 +9,17 @@ from dogtl.modules import split_fingerprint
 from dogtl.photos import Photos
 from dogtl.squares import square_files
 
-SHORT, HASH = "[0-9a-f]" * 8, "[0-9a-f]" * 20  # in the names that dogtl gives
+# Patterns for the hashes in stored names
+HASH = "[0-9a-f]" * 20
+SHORT_HASH = "[0-9a-f]" * 8  # of figures' folders
 
 
 def find_unneeded(photos: Photos, home: Path) -> list[Path]:
-    """Return the results in a home that can go; all of them can be made again.
+    """Return the files in a home that can be deleted: dogtl can make them again.
 
-    The squares of these photos stay, and what belongs to a trained layer: its module's
-    bottlenecks, its copy in ``linear`` and its newest figures. Photos, modules, layers
-    and whatever dogtl didn't make stay as well.
+    The squares of these photos stay. So does what belongs to a trained layer: its
+    module's bottlenecks, its copy in ``linear`` and its newest figures. Photos,
+    modules, layers and files that dogtl didn't make stay, too.
 
     Parameters
     ----------
@@ -29,33 +31,43 @@ def find_unneeded(photos: Photos, home: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        Files that really lie in the home: none behind a link.
+        Files inside the home, none of them behind a link.
     """
     files = sorted((home / "layers").glob("*.npz"))
     layers = [layer for layer in map(linear.read_layer, files) if layer]
     modules = {layer.module["fingerprint"] for layer in layers}
     squares = _squares_of(photos, modules, home)
     folders = {store.fingerprint(bottlenecks.CODE, module) for module in modules}
-    copies = {file.read_bytes() for file in files}
-    tables = sorted(home.glob(f"figures/*-{SHORT}/per_breed.csv"), key=os.path.getmtime)
-    newest = {table.parent.name[:-9]: table.parent for table in tables}  # by layer
-    drawn = [newest.get(file.stem) for file in files]
+    # Names don't say which file in linear/ is which layer, but equal layers have
+    # equal bytes in linear/ and layers/.
+    layer_bytes = {file.read_bytes() for file in files}
+    current_figures = _newest_figures(files, home)
 
     found = [f for f in home.glob(f"squares/*/*/*-{HASH}.jpg") if f not in squares]
-    found += home.glob(f"squares/*/*/*-{HASH}.txt")  # reasons: older versions'
     shards = home.glob(f"bottlenecks/{HASH}/{HASH}.npz")
     found += [shard for shard in shards if shard.parent.name not in folders]
-    stored = home.glob(f"linear/{HASH}.npz")
-    found += [layer for layer in stored if layer.read_bytes() not in copies]
-    for name, suffix in product(report.DRAWN, ("csv", "png", "pdf", "svg")):
-        some = home.glob(f"figures/*-{SHORT}/{name}.{suffix}")
-        found += [figure for figure in some if figure.parent not in drawn]
+    copies = home.glob(f"linear/{HASH}.npz")
+    found += [copy for copy in copies if copy.read_bytes() not in layer_bytes]
+    for name, suffix in product(report.FIGURE_NAMES, ("csv", "png", "pdf", "svg")):
+        figures = home.glob(f"figures/*-{SHORT_HASH}/{name}.{suffix}")
+        found += [file for file in figures if file.parent not in current_figures]
     root = home.resolve()
+    # skip what lies behind a link
     return [f for f in found if f.resolve() == root / f.relative_to(home)]
 
 
+def _newest_figures(layer_files: list[Path], home: Path) -> set[Path]:
+    """Return the newest folder of figures of each layer."""
+    tables = home.glob(f"figures/*-{SHORT_HASH}/per_breed.csv")
+    newest = {}
+    for table in sorted(tables, key=os.path.getmtime):  # newer ones replace older ones
+        layer_name = table.parent.name.rpartition("-")[0]
+        newest[layer_name] = table.parent
+    return {newest[file.stem] for file in layer_files if file.stem in newest}
+
+
 def _squares_of(photos: Photos, modules: set[str], home: Path) -> set[Path]:
-    """Return the squares that modules take of photos."""
+    """Return the squares of these photos, in the sizes that these modules take."""
     squares = set()
     for size in {split_fingerprint(fingerprint)[1] for fingerprint in modules}:
         for split in photos.paths:

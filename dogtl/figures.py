@@ -1,17 +1,19 @@
-"""The figures: each drawn from a table or from images that it is given, none computed.
+"""The figures: each function draws the table or the images that it's given.
 
-A table is a dict of columns. It is written to CSV beside the figure, and `redraw` draws
-the figure again from it: `publish` names figure and file after the function that draws.
+They compute nothing. A table is a dict of columns. `publish` saves a figure with its
+table as CSV, both named after the function, and `redraw` draws it again from the CSV.
 
 One style file changes fonts, sizes, colours and formats for all of them: name yours in
-``DOGTL_STYLE``, or append it to `STYLE`. It's laid over ``figures.mplstyle``.
+``DOGTL_STYLE``, or append it to `STYLE`. It overrides ``figures.mplstyle``.
 """
 
 import base64
 import csv
 import io
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
@@ -29,46 +31,58 @@ from matplotlib.figure import Figure
 from dogtl.base import DogtlError, plural
 from dogtl.store import atomic_write, find_home, to_csv
 
-COLUMN_WIDTH, PAGE_WIDTH = (
-    3.4,
-    7.0,
-)  # inches: the width of a text column and of a page's text
-STYLE = [Path(__file__).with_suffix(".mplstyle")]  # of several the last one wins
-STYLE += filter(None, [os.environ.get("DOGTL_STYLE")])
-FORMATS = ("png", "pdf")  # and the one that a style names: savefig.format
-REPRODUCIBLE = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # same bytes
-REPRODUCIBLE["svg"] = {"Date": None}
+COLUMN_WIDTH = 3.4  # inches: a column of text
+PAGE_WIDTH = 7.0  # inches: the text of a whole page
+CAPTION_SIZE = 6.5  # points: the captions below a gallery's images
+CAPTION_CHARACTER = 0.066  # inches: how wide a character of that size is
+CAPTION_LINE = 0.14  # inches: how high a line of that size is
 BLUE = "C1"  # the style's second colour
-# columns of texts: a breed may be called 7
+STYLE = [Path(__file__).with_suffix(".mplstyle")]  # where they disagree, the last wins
+if os.environ.get("DOGTL_STYLE"):
+    STYLE.append(os.environ["DOGTL_STYLE"])
+FORMATS = ("png", "pdf")  # besides the style's own, savefig.format
+# Without dates and version numbers, the same figure gives the same bytes.
+REPRODUCIBLE_METADATA = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
+# These columns stay text when they're read back: a breed might be named "7".
 TEXT_COLUMNS = ("breed", "prediction", "module", "photo", "square", "method", "change")
-FIGURES: dict[str, Callable[..., Figure]] = {}  # what `styled` made, by name
+FIGURES: dict[str, Callable[..., Figure]] = {}  # the functions under `styled`, by name
 
 
 class PageFigure(Figure):
-    """A figure that notebooks show with an alternative text: as HTML, since JupyterLab
-    gives images none. Lines are sharp on fine screens, and photos small as JPEG."""
+    """A figure that notebooks show as HTML: only there can it have alternative text."""
 
-    alt, photos = "", False
+    alt = ""  # the alternative text
+    has_photos = False
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        buffer, width = io.BytesIO(), round(self.get_figwidth() * self.dpi)
-        kind, dpi, options = "png", 2 * self.dpi, {"metadata": REPRODUCIBLE["png"]}
-        if self.photos:
-            kind, dpi, options = "jpeg", self.dpi, {"pil_kwargs": {"quality": 88}}
+        if self.has_photos:  # JPEG keeps the notebook small
+            kind = "jpeg"
+            options = {"dpi": self.dpi, "pil_kwargs": {"quality": 88}}
+        else:  # twice the pixels keep lines sharp on high-resolution screens
+            kind = "png"
+            options = {"dpi": 2 * self.dpi, "metadata": REPRODUCIBLE_METADATA["png"]}
+        buffer = io.BytesIO()
         with style.context(STYLE):
-            self.savefig(buffer, format=kind, dpi=dpi, **options)
+            self.savefig(buffer, format=kind, **options)
         data = base64.b64encode(buffer.getvalue()).decode()
         source = f"data:image/{kind};base64,{data}"
+        width = round(self.get_figwidth() * self.dpi)
         html = f'<img width="{width}" alt="{escape(self.alt)}" src="{source}">'
         display({"text/html": html, "text/plain": self.alt}, raw=True)
 
 
-def styled(pick: Callable = max, *columns: str) -> Callable:
-    """Let a function draw in the project's style, and say in words what it drew.
+def styled(highlight: Callable = max, columns: tuple[str, ...] = ()) -> Callable:
+    """Make a function draw in the project's style, and give its figures an alt text.
 
-    The words give the `columns` of one row: `pick`, max or min, takes it by the first.
+    Readers see the first line of the function's docstring: it opens the alternative
+    text. Then come the `columns` of one row, the one that's highest (`highlight=max`)
+    or lowest (`highlight=min`) in the first of them. `FIGURES` lists the function.
     """
 
     def decorate(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -76,11 +90,12 @@ def styled(pick: Callable = max, *columns: str) -> Callable:
         def drawn(*args, **options) -> Figure:
             with style.context(STYLE):
                 figure = draw(*args, **options)
-                figure.draw_without_rendering()  # settles the layout in this style
+                figure.draw_without_rendering()  # the layout depends on the style
             figure.alt = figure.alt or alt_text(draw.__name__, *args, **options)
             return figure
 
-        drawn.tells = pick, columns
+        drawn.highlight = highlight
+        drawn.columns = columns
         FIGURES[draw.__name__] = drawn
         return drawn
 
@@ -88,45 +103,35 @@ def styled(pick: Callable = max, *columns: str) -> Callable:
 
 
 def publish(
-    draw: Callable[..., Figure], table: dict, folder: Path | None = None, **more
+    draw: Callable[..., Figure], table: dict, folder: Path | None = None, **options
 ) -> Figure:
-    """Draw a table, save the figure and, as CSV, the table.
+    """Draw a table, save the figure, save the table as CSV, and return the figure.
 
     Parameters
     ----------
     draw : callable
-        One of this module's functions; the files bear its name.
+        One of this module's functions; the files are named after it.
     table : dict of str to list
         What it draws.
     folder : Path, optional
         See `save`.
-    **more
-        What else `draw` takes: images.
-
-    Returns
-    -------
-    Figure
-        The figure.
+    **options
+        Further arguments of `draw`, such as images.
     """
-    data = to_csv([table, *zip(*table.values(), strict=True)])
+    data = to_csv([list(table), *zip(*table.values(), strict=True)])
     atomic_write(_folder(folder) / f"{draw.__name__}.csv", data)
-    return save(draw(table=table, **more), draw.__name__, folder)
+    return save(draw(table=table, **options), draw.__name__, folder)
 
 
 def redraw(file: str | Path, folder: Path | None = None) -> Figure:
-    """Draw a figure again from its CSV, in the style of now, and save it.
+    """Draw a figure again from its CSV in the current style, save it, and return it.
 
     Parameters
     ----------
     file : str or Path
         A table as `publish` leaves it, such as ``figures/per_breed.csv``.
     folder : Path, optional
-        Where the figure goes; unless given beside the file.
-
-    Returns
-    -------
-    Figure
-        The figure.
+        Where the figure goes; default: beside the file.
 
     Raises
     ------
@@ -134,22 +139,23 @@ def redraw(file: str | Path, folder: Path | None = None) -> Figure:
         If the file isn't the table of a figure; galleries are drawn from images.
     """
     file = Path(file)
-    known = [name for name in FIGURES if name != "gallery"]  # which needs images
-    if file.stem not in known:
+    names = [name for name in FIGURES if name != "gallery"]
+    if file.stem not in names:
         raise DogtlError(
-            f"{file} isn't named for a figure, as one of these: {', '.join(known)}"
+            f"{file} isn't named after a figure: give the table of one of these:"
+            f" {', '.join(names)}"
         )
     try:
         return publish(FIGURES[file.stem], read_table(file), folder or file.parent)
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
         raise DogtlError(
-            f"{file} can't be drawn ({why}): take the table that publish wrote"
+            f"{file} can't be drawn ({reason}): give a table that publish wrote"
         ) from error
 
 
 def read_table(file: Path) -> dict[str, list]:
-    """Read a table from its CSV, the numbers as numbers."""
+    """Read a table from its CSV; numbers become numbers again."""
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         names, *rows = csv.reader(lines)
     columns = [[row[i] for row in rows] for i in range(len(names))]
@@ -160,63 +166,65 @@ def read_table(file: Path) -> dict[str, list]:
 
 
 def alt_text(name: str, table: dict, caption: str = "") -> str:
-    """Return what a screen reader says of a figure: its caption and its main number."""
-    first = getdoc(FIGURES[name]).split("\n")[0].replace("`", "")
-    caption = caption or first[0].upper() + first[1:]
-    pick, columns = FIGURES[name].tells
-    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values())]  # noqa: B905
-    if "prediction" in table:  # correct ones aren't worth telling
+    """Return a figure's alternative text: its caption and its main number.
+
+    The default caption is the first line of the docstring; see `styled`.
+    """
+    draw = FIGURES[name]
+    summary = getdoc(draw).split("\n")[0].replace("`", "")
+    caption = caption or summary[0].upper() + summary[1:]
+    cells = zip(*table.values(), strict=True)
+    rows = [dict(zip(table, row, strict=True)) for row in cells]
+    if "prediction" in table:  # the main number is that of a mistake
         rows = [row for row in rows if row["breed"] != row["prediction"]]
-    if not rows or not columns:
+    if not rows or not draw.columns:
         return caption
-    row = pick(rows, key=lambda row: row[columns[0]])
-    words = [f"{what.replace('_', ' ')} {_word(row[what])}" for what in columns]
-    return f"{caption} {'Highest' if pick is max else 'Lowest'} {', '.join(words)}."
+    row = draw.highlight(rows, key=lambda row: row[draw.columns[0]])
+    words = [f"{name.replace('_', ' ')} {_word(row[name])}" for name in draw.columns]
+    degree = "Highest" if draw.highlight is max else "Lowest"
+    return f"{caption} {degree} {', '.join(words)}."
 
 
 def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
-    """Save a figure as PNG (300 dpi) and PDF, and as what the style's format is.
+    """Save a figure as PNG (300 dpi), as PDF and in the style's format; return it.
 
     The same data gives the same bytes on the same machine: no dates are stored.
 
     Parameters
     ----------
     figure : Figure
-        The figure.
+        What to save.
     name : str
         The files' name, without a suffix.
     folder : Path, optional
-        Where they go; unless given ``DOGTL_FIGURES``, else ``figures`` in the home.
-
-    Returns
-    -------
-    Figure
-        The figure.
+        Where they go; default: ``DOGTL_FIGURES``, or else ``figures`` in the home.
     """
     images = [image for ax in figure.axes for image in ax.images]
     with style.context(STYLE):
-        # their own pixels: half the bytes, and true to them
-        setp(images, interpolation="none")
+        setp(images, interpolation="none")  # no resampling: smaller, and exact
         for suffix in dict.fromkeys((*FORMATS, rcParams["savefig.format"])):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=REPRODUCIBLE.get(suffix))
+            metadata = REPRODUCIBLE_METADATA.get(suffix)
+            figure.savefig(buffer, format=suffix, metadata=metadata)
             atomic_write(_folder(folder) / f"{name}.{suffix}", buffer.getvalue())
         setp(images, interpolation="auto")
     return figure
 
 
 def breed_name(breed: str) -> str:
-    """Return a breed's name for people: 001.Afghan_hound becomes Afghan hound."""
+    """Return a breed's readable name: 001.Afghan_hound becomes Afghan hound."""
     name = re.sub(r"^\d+\.", "", breed).replace("_", " ")
-    return name.encode("utf-8", "replace").decode()  # or no font could draw it
+    return name.encode("utf-8", "replace").decode()  # fonts can't draw lone surrogates
 
 
 def breed_names(breeds: list[str]) -> list[str]:
-    """Return names for people; breeds that would share one keep their numbers."""
-    short = {breed: breed_name(breed) for breed in breeds}
-    shared = [name for name in short.values() if list(short.values()).count(name) > 1]
-    full = {breed: breed_name(breed.replace(".", " ", 1)) for breed in breeds}
-    return [(full if short[breed] in shared else short)[breed] for breed in breeds]
+    """Return readable names; breeds that would share one keep their numbers."""
+    names = {breed: breed_name(breed) for breed in breeds}
+    counts = Counter(names.values())
+    for breed, name in names.items():
+        if counts[name] > 1:
+            names[breed] = breed_name(breed.replace(".", " ", 1))
+    return [names[breed] for breed in breeds]
 
 
 @styled()
@@ -224,49 +232,56 @@ def gallery(
     images: list, captions: list[str], columns: int = 6, rows: list[str] | None = None
 ) -> Figure:
     """Images (PIL, or arrays), captions below them, and labels left of the ``rows``."""
-    n_rows, cell = max(1, -(-len(images) // columns)), PAGE_WIDTH / columns
-    what = plural(len(images), "image")
-    what += f" in rows ({', '.join(rows)})" if rows else ""
-    alt = f"{len(images)} {what}: {'; '.join(captions)}"
-    width = int(cell / 0.066)  # characters that fit below an image
+    contents = f"{len(images)} {plural(len(images), 'image')}"
+    if rows:
+        contents += f" in rows ({', '.join(rows)})"
+    alt = f"{contents}: {'; '.join(captions)}"
+    cell = PAGE_WIDTH / columns  # inches: an image's side
+    max_characters = int(cell / CAPTION_CHARACTER)  # in a line below an image
     captions = [
-        "\n".join(fill(line, width) for line in caption.split("\n"))
+        "\n".join(fill(line, max_characters) for line in caption.split("\n"))
         for caption in captions
     ]
-    lines = 1 + max((caption.count("\n") for caption in captions), default=0)
-    figure, axes = _grid(n_rows, columns, (PAGE_WIDTH, n_rows * (cell + 0.14 * lines)))
-    figure.alt, figure.photos = " ".join(alt.split()), True
+    n_lines = 1 + max((caption.count("\n") for caption in captions), default=0)
+    n_rows = max(1, math.ceil(len(images) / columns))
+    height = n_rows * (cell + CAPTION_LINE * n_lines)
+    figure, axes = _grid(n_rows, columns, (PAGE_WIDTH, height))
+    figure.alt = " ".join(alt.split())
+    figure.has_photos = True
     setp(axes.flat, xticks=[], yticks=[], frame_on=False)
     for ax, label in zip(axes[:, 0], rows or [], strict=False):
         ax.set_ylabel(label)
     for ax, image, caption in zip(axes.flat, images, captions, strict=False):
         ax.imshow(np.asarray(image), cmap="gray")
-        ax.set_xlabel(caption, size=6.5, labelpad=2)
+        ax.set_xlabel(caption, size=CAPTION_SIZE, labelpad=2)
     return figure
 
 
 def most_confident_errors(images: list, table: dict) -> Figure:
     """Photos with a wrong ``prediction``: the ``breed`` and the ``confidence``."""
-    rows = zip(*_named_pairs(table), table["confidence"], strict=True)
-    return gallery(images, [f"{breed}\n{p:.0%} {other}" for breed, other, p in rows])
+    rows = zip(*_pair_names(table), table["confidence"], strict=True)
+    captions = [
+        f"{breed}\n{confidence:.0%} {prediction}"
+        for breed, prediction, confidence in rows
+    ]
+    return gallery(images, captions)
 
 
-@styled(max, "photos", "low", "high")
+@styled(highlight=max, columns=("photos", "low", "high"))
 def cropped_away(table: dict) -> Figure:
     """How many ``photos`` lose which share of their pixels, ``low`` to ``high``."""
-    figure, ax = _axis(
-        COLUMN_WIDTH, 2.2, "share of the photo that is cut off", "photos"
-    )
+    xlabel = "share of the photo that is cut off"
+    figure, ax = _plot(COLUMN_WIDTH, 2.2, xlabel, "photos")
     low, high = np.array(table["low"]), np.array(table["high"])
     ax.bar(low, table["photos"], high - low, align="edge", color=BLUE, edgecolor="w")
     ax.set_xlim(low[0], high[np.array(table["photos"]) > 0].max())
     return figure
 
 
-@styled(max, "value", "feature")
+@styled(highlight=max, columns=("value", "feature"))
 def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
-    figure, ax = _axis(PAGE_WIDTH, 1.8, "feature", "value")
+    figure, ax = _plot(PAGE_WIDTH, 1.8, "feature", "value")
     ax.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
     ax.set(xmargin=0.01, ylim=(0, None))
     return figure
@@ -275,14 +290,15 @@ def one_bottleneck(table: dict) -> Figure:
 @styled()
 def pca_map(table: dict) -> Figure:
     """Photos at ``x`` and ``y``, a panel for each ``breed``, the first 12 of them."""
-    x, y, breed = (np.array(table[name]) for name in ("x", "y", "breed"))
+    x, y, breed_of = (np.array(table[name]) for name in ("x", "y", "breed"))
     breeds = list(dict.fromkeys(table["breed"]))[:12]
-    rows, columns = -(-len(breeds) // 4), min(4, len(breeds))
-    size = (PAGE_WIDTH, 0.5 + 1.4 * rows)
-    figure, axes = _grid(rows, columns, size, sharex=True, sharey=True)
-    for ax, one, name in zip(axes.flat, breeds, breed_names(breeds), strict=False):
+    n_rows = math.ceil(len(breeds) / 4)
+    n_columns = min(4, len(breeds))
+    size = (PAGE_WIDTH, 0.5 + 1.4 * n_rows)
+    figure, axes = _grid(n_rows, n_columns, size, sharex=True, sharey=True)
+    for ax, breed, name in zip(axes.flat, breeds, breed_names(breeds), strict=False):
         ax.scatter(x, y, 1, color="0.8")
-        ax.scatter(x[breed == one], y[breed == one], 3, color="black")
+        ax.scatter(x[breed_of == breed], y[breed_of == breed], 3, color="black")
         ax.set_xlabel(name, size=7, labelpad=2)
     for ax in axes.flat[len(breeds) :]:
         ax.set_axis_off()
@@ -291,7 +307,7 @@ def pca_map(table: dict) -> Figure:
     return figure
 
 
-@styled(min, "valid_loss", "epoch", "valid_accuracy")
+@styled(highlight=min, columns=("valid_loss", "epoch", "valid_accuracy"))
 def training_curves(table: dict) -> Figure:
     """Loss and accuracy of train and valid by ``epoch``, with a line at the ``best``.
 
@@ -299,51 +315,52 @@ def training_curves(table: dict) -> Figure:
     """
     figure, axes = _grid(1, 2, (PAGE_WIDTH, 2.4))
     best = table["epoch"][list(table["best"]).index(1)]
-    for ax, what in zip(axes.flat, ("loss", "accuracy"), strict=True):
+    for ax, measure in zip(axes.flat, ("loss", "accuracy"), strict=True):
         for split in ("train", "valid"):
-            ax.plot(table["epoch"], table[f"{split}_{what}"], label=split)
+            ax.plot(table["epoch"], table[f"{split}_{measure}"], label=split)
         ax.axvline(best, color="0.6", linewidth=0.8, linestyle="-", zorder=0)
         ax.set_xlabel("epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
     loss, accuracy = axes.flat
     loss.set(ylabel="cross-entropy [nats]", ylim=(0, None))
     accuracy.set_ylabel("accuracy")
-    _whole_axis(accuracy, table)
-    above = {"va": "bottom", "ha": "center", "transform": loss.get_xaxis_transform()}
-    loss.text(best, 1, "lowest valid", color="0.4", size=7, **above)
+    _set_accuracy_limits(accuracy, table)
+    text_style = {"ha": "center", "va": "bottom", "size": 7, "color": "0.4"}
+    place = loss.get_xaxis_transform()  # x in epochs, y from 0 to 1 over the axes
+    loss.text(best, 1, "lowest valid", transform=place, **text_style)
     figure.legend(handles=loss.lines[:2], loc="outside upper center", ncols=2)
     return figure
 
 
-@styled(max, "valid_accuracy", "l2")
+@styled(highlight=max, columns=("valid_accuracy", "l2"))
 def l2_penalty(table: dict) -> Figure:
     """Accuracy of train and valid against the penalty ``l2``.
 
     Where the table has ``valid_low`` and ``valid_high``, the interval is drawn too.
     """
-    figure, ax = _axis(COLUMN_WIDTH, 2.4, "L2 penalty", "accuracy")
-    places = range(len(table["l2"]))  # 0 has no place on a logarithmic axis
-    _plot_splits(ax, places, table)
-    ax.set_xticks(places, [f"{penalty:g}" for penalty in table["l2"]])
+    figure, ax = _plot(COLUMN_WIDTH, 2.4, "L2 penalty", "accuracy")
+    x = range(len(table["l2"]))  # evenly spaced: a logarithmic axis couldn't show 0
+    _plot_splits(ax, x, table)
+    ax.set_xticks(x, [f"{penalty:g}" for penalty in table["l2"]])
     return figure
 
 
-@styled(max, "valid_accuracy", "photos")
+@styled(highlight=max, columns=("valid_accuracy", "photos"))
 def learning_curve(table: dict) -> Figure:
     """Accuracy of train and valid against the number of training ``photos``.
 
     Where the table has ``valid_low`` and ``valid_high``, the interval is drawn too.
     """
-    figure, ax = _axis(COLUMN_WIDTH, 2.4, "training photos", "accuracy")
+    figure, ax = _plot(COLUMN_WIDTH, 2.4, "training photos", "accuracy")
     _plot_splits(ax, table["photos"], table)
     ax.set_xlim(0, None)
     return figure
 
 
-@styled(max, "photos", "low", "high")
+@styled(highlight=max, columns=("photos", "low", "high"))
 def interval_width(table: dict) -> Figure:
     """The interval, ``low`` to ``high``, of one accuracy by number of ``photos``."""
-    figure, ax = _axis(COLUMN_WIDTH, 2.4, "test photos", "accuracy, 95 % interval")
+    figure, ax = _plot(COLUMN_WIDTH, 2.4, "test photos", "accuracy, 95 % interval")
     ax.fill_between(table["photos"], table["low"], table["high"], color="0.85")
     ax.plot(table["photos"], table["accuracy"], color="black")
     ax.set(xscale="log", xmargin=0.02)
@@ -351,75 +368,77 @@ def interval_width(table: dict) -> Figure:
     return figure
 
 
-@styled(max, "observed")
+@styled(highlight=max, columns=("observed",))
 def wilson_picture(table: dict) -> Figure:
     """The plausible shares, ``low`` to ``high``, for each ``truth``, and ``observed``.
 
     Wilson's interval is where the line of what was observed runs inside the band.
     """
-    figure, ax = _axis(COLUMN_WIDTH, 2.8, "true share", "observed share")
+    figure, ax = _plot(COLUMN_WIDTH, 2.8, "true share", "observed share")
     truth, low, high = (np.array(table[name]) for name in ("truth", "low", "high"))
-    seen = table["observed"][0]
-    inside = truth[(low <= seen) & (seen <= high)][[0, -1]]
+    observed = table["observed"][0]
+    interval = truth[(low <= observed) & (observed <= high)][[0, -1]]
     ax.fill_between(truth, low, high, color="0.85")
-    ax.hlines(seen, truth[0], truth[-1], color="black", linewidth=0.8)
-    ax.hlines(seen, *inside, color=BLUE, linewidth=3)
-    ax.vlines(inside, 0, seen, color=BLUE, linewidth=0.8, linestyle=":")
+    ax.hlines(observed, truth[0], truth[-1], color="black", linewidth=0.8)
+    ax.hlines(observed, *interval, color=BLUE, linewidth=3)
+    ax.vlines(interval, 0, observed, color=BLUE, linewidth=0.8, linestyle=":")
     ax.set(xlim=truth[[0, -1]], ylim=truth[[0, -1]])
     return figure
 
 
-@styled(min, "accuracy", "breed")
+@styled(highlight=min, columns=("accuracy", "breed"))
 def per_breed(table: dict) -> Figure:
     """Accuracy by ``breed`` with its interval (``low`` to ``high``), worst on top."""
-    worst = np.argsort(table["accuracy"], kind="stable")[:40][::-1]
-    table = {name: np.array(column)[worst] for name, column in table.items()}
-    names = zip(breed_names(table["breed"].tolist()), table["photos"], strict=True)
-    labels = [f"{name} ({photos})" for name, photos in names]
-    figure, ax = _axis(
-        PAGE_WIDTH, 0.7 + 0.17 * len(labels), "accuracy, 95 % interval", ""
-    )
+    table = _sort_rows(table, by="accuracy")
+    table = {name: column[:40][::-1] for name, column in table.items()}
+    names = breed_names(table["breed"].tolist())
+    labels = [f"{name} ({n})" for name, n in zip(names, table["photos"], strict=True)]
+    height = 0.7 + 0.17 * len(labels)
+    figure, ax = _plot(PAGE_WIDTH, height, "accuracy, 95 % interval", "")
     _dots(ax, labels, table["accuracy"], table)
     return figure
 
 
-@styled(max, "photos", "breed", "prediction")
+@styled(highlight=max, columns=("photos", "breed", "prediction"))
 def confusion(table: dict) -> Figure:
     """How many ``photos`` of a ``breed`` (row) got each ``prediction`` (column)."""
     breeds = list(dict.fromkeys(table["breed"]))
-    names, n = breed_names(breeds), len(breeds)
+    names = breed_names(breeds)
+    n = len(breeds)
     counts = np.array(table["photos"]).reshape(n, n)
-    width, height = PAGE_WIDTH if n > 4 else COLUMN_WIDTH, 1.5 + 0.25 * n
-    figure, ax = _axis(width, height, "predicted breed", "breed")
+    width = PAGE_WIDTH if n > 4 else COLUMN_WIDTH
+    figure, ax = _plot(width, 1.5 + 0.25 * n, "predicted breed", "breed")
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     image = ax.imshow(shares, vmin=0, vmax=1, aspect="auto")
     for row, column in zip(*np.nonzero(counts), strict=True):
-        look = {"color": "white" if shares[row, column] > 0.5 else "black", "size": 7}
-        ax.text(column, row, counts[row, column], ha="center", va="center", **look)
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text_style = {"ha": "center", "va": "center", "size": 7, "color": color}
+        ax.text(column, row, counts[row, column], **text_style)
     ax.set_xticks(range(n), names, rotation=45, ha="right")
     ax.set_yticks(range(n), names)
     figure.colorbar(image, label="share of the breed's photos")
     return figure
 
 
-@styled(max, "photos", "breed", "prediction")
+@styled(highlight=max, columns=("photos", "breed", "prediction"))
 def confused_pairs(table: dict) -> Figure:
     """The most frequent mistakes: ``photos`` of a ``breed``, and the ``prediction``."""
-    pairs = zip(*_named_pairs(table), strict=True)
+    pairs = zip(*_pair_names(table), strict=True)
     labels = [f"{breed} as {prediction}" for breed, prediction in pairs]
-    more, what = (table.get("left_out") or [0])[-1], "test photos"
-    if more:  # ties at the last place, and what's rarer
-        few = f"at most {table['photos'][-1]} each"
-        what += f" (and {more} more {plural(more, 'pair')}, {few})"
-    figure, ax = _bars(labels, table["photos"], what)
+    n_left_out = table["left_out"][0] if table.get("left_out") else 0
+    xlabel = "test photos"
+    if n_left_out:
+        pairs_left_out = f"{n_left_out} more {plural(n_left_out, 'pair')}"
+        xlabel += f" (and {pairs_left_out}, at most {table['photos'][-1]} each)"
+    figure, ax = _bars(labels, table["photos"], xlabel)
     ax.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
-@styled(max, "confidence", "accuracy")
+@styled(highlight=max, columns=("confidence", "accuracy"))
 def calibration(table: dict) -> Figure:
     """``accuracy`` against the mean ``confidence`` of the predictions, in bins."""
-    figure, ax = _axis(COLUMN_WIDTH, 2.8, "mean confidence", "accuracy, 95 % interval")
+    figure, ax = _plot(COLUMN_WIDTH, 2.8, "mean confidence", "accuracy, 95 % interval")
     ax.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
     ax.vlines(table["confidence"], table["low"], table["high"], color=BLUE)
     ax.plot(table["confidence"], table["accuracy"], "o", color="black", linestyle="")
@@ -427,57 +446,58 @@ def calibration(table: dict) -> Figure:
     return figure
 
 
-@styled(max, "accuracy", "module")
+@styled(highlight=max, columns=("accuracy", "module"))
 def compare_modules(table: dict) -> Figure:
     """``accuracy`` of each ``module`` (``low`` to ``high``), the most accurate on top.
 
     Dots are filled where ``pareto`` is 1. Beside each row stand its ``multiply_adds``
     and ``parameters``; a dotted line marks the accuracy of ``chance``.
     """
-    order, top = np.argsort(table["accuracy"], kind="stable"), len(table["module"])
-    table = {name: np.array(column)[order] for name, column in table.items()}
-    figure, ax = _axis(PAGE_WIDTH, 0.9 + 0.22 * top, "accuracy, 95 % interval", "")
+    table = _sort_rows(table, by="accuracy")
+    n = len(table["module"])
+    figure, ax = _plot(PAGE_WIDTH, 0.9 + 0.22 * n, "accuracy, 95 % interval", "")
     chance = table["chance"][0]
     ax.axvline(chance, color="0.4", linewidth=0.8, linestyle=":")
-    _dots(ax, table["module"], table["accuracy"], table, table["pareto"])
-    grey = {"size": 7, "color": "0.3", "va": "bottom"}
-    ax.text(chance, top - 0.4, "chance", ha="center", **grey)
-    costs = (("multiply_adds", 0, 56), ("parameters", 2, 104))  # digits, and points
-    look = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-    for name, _, x in costs:
-        head = f"million\n{name.replace('_', '-')}"
-        ax.annotate(head, (1, top - 0.4), (x, 0), ha="right", **look, **grey)
-    look |= {"size": 7, "ha": "right", "va": "center_baseline"}
-    for name, digits, x in costs:  # 0 stands for a cost that couldn't be counted
-        for row, cost in enumerate(table[name]):
-            text = f"{cost / 1e6:,.{digits}f}" if cost else "?"
-            ax.annotate(text, (1, row), (x, 0), **look)
+    _dots(ax, table["module"], table["accuracy"], table, filled=table["pareto"])
+    header_style = {"va": "bottom", "size": 7, "color": "0.3"}
+    ax.text(chance, n - 0.4, "chance", ha="center", **header_style)
+    cell_style = {"va": "center_baseline", "size": 7}
+    # Each cost is a column of text whose right end is x_offset points beside the axes.
+    beside = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    beside["ha"] = "right"
+    for name, decimals, x_offset in (("multiply_adds", 0, 56), ("parameters", 2, 104)):
+        header = f"million\n{name.replace('_', '-')}"
+        ax.annotate(header, (1, n - 0.4), (x_offset, 0), **beside, **header_style)
+        for row, cost in enumerate(table[name]):  # 0: the cost couldn't be counted
+            text = f"{cost / 1e6:,.{decimals}f}" if cost else "?"
+            ax.annotate(text, (1, row), (x_offset, 0), **beside, **cell_style)
     return figure
 
 
-@styled(max, "accuracy", "method", "photos")
+@styled(highlight=max, columns=("accuracy", "method", "photos"))
 def transfer_curve(table: dict) -> Figure:
     """``accuracy`` of each ``method`` by ``photos`` per breed, ``low`` to ``high``.
 
     Accuracies are means over draws of the training photos, and a band reaches over the
     draws' intervals. A dotted line marks the accuracy of ``chance``.
     """
-    x = "training photos per breed"
-    y = "test accuracy: mean, and range\nof the draws' 95 % intervals"
-    figure, ax = _axis(PAGE_WIDTH, 3.2, x, y)
+    ylabel = "test accuracy: mean, and range\nof the draws' 95 % intervals"
+    figure, ax = _plot(PAGE_WIDTH, 3.2, "training photos per breed", ylabel)
     table = {name: np.array(column) for name, column in table.items()}
     for i, method in enumerate(dict.fromkeys(table["method"].tolist())):
         rows = {
             name: column[table["method"] == method] for name, column in table.items()
         }
-        curve = rows["photos"], rows["accuracy"]
-        (line,) = ax.plot(*curve, marker="osD^v"[i % 5], label=method)
-        band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-        ax.fill_between(rows["photos"], rows["low"], rows["high"], **band)
+        x, y = rows["photos"], rows["accuracy"]
+        (line,) = ax.plot(x, y, marker="osD^v"[i % 5], label=method)
+        band_style = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+        ax.fill_between(x, rows["low"], rows["high"], **band_style)
     chance = table["chance"][0]
     ax.axhline(chance, color="0.4", linewidth=0.8, linestyle=":")
-    look = {"size": 7, "color": "0.3", "va": "center", "textcoords": "offset points"}
-    ax.annotate("chance", (1, chance), (3, 0), ax.get_yaxis_transform(), **look)
+    # The word stands 3 points right of the axes.
+    place = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    text_style = {"va": "center", "size": 7, "color": "0.3"}
+    ax.annotate("chance", (1, chance), (3, 0), **place, **text_style)
     ax.set(xscale="log", ylim=(0, 1))
     ticks = np.unique(table["photos"])
     ax.set_xticks(ticks, [f"{n:.3g}" for n in ticks])
@@ -486,19 +506,18 @@ def transfer_curve(table: dict) -> Figure:
     return figure
 
 
-@styled(max, "share", "change")
+@styled(highlight=max, columns=("share", "change"))
 def counterfactuals(table: dict) -> Figure:
     """The ``share`` of predictions, ``low`` to ``high``, that each ``change`` moves."""
-    order = np.argsort(table["share"], kind="stable")
-    table = {name: np.array(column)[order] for name, column in table.items()}
-    what = "changed predictions, 95 % interval"
-    figure, ax = _axis(COLUMN_WIDTH, 0.7 + 0.22 * len(order), what, "")
+    table = _sort_rows(table, by="share")
+    height = 0.7 + 0.22 * len(table["share"])
+    figure, ax = _plot(COLUMN_WIDTH, height, "changed predictions, 95 % interval", "")
     _dots(ax, table["change"], table["share"], table)
     ax.set_xlim(-0.02, 1.02)
     return figure
 
 
-@styled(max, "probability", "breed")
+@styled(highlight=max, columns=("probability", "breed"))
 def predictions(table: dict) -> Figure:
     """The ``probability`` of each ``breed`` for one photo, most probable on top."""
     names = breed_names(list(table["breed"]))
@@ -509,35 +528,41 @@ def predictions(table: dict) -> Figure:
 
 
 def _folder(folder: Path | None) -> Path:
-    given = folder or os.environ.get("DOGTL_FIGURES")
-    return Path(given).absolute() if given else find_home() / "figures"
+    chosen = folder or os.environ.get("DOGTL_FIGURES")
+    return Path(chosen).absolute() if chosen else find_home() / "figures"
 
 
 def _grid(rows: int, columns: int, size: tuple, **options) -> tuple[Figure, np.ndarray]:
-    figure = PageFigure(figsize=size)  # not by pyplot: nothing of the reader's changes
+    figure = PageFigure(figsize=size)  # avoids pyplot's global state
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _axis(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
+def _plot(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     figure, axes = _grid(1, 1, (width, height))
     axes[0, 0].set(xlabel=x, ylabel=y)
     return figure, axes[0, 0]
 
 
+def _sort_rows(table: dict, by: str) -> dict[str, np.ndarray]:
+    order = np.argsort(table[by], kind="stable")
+    return {name: np.array(column)[order] for name, column in table.items()}
+
+
 def _dots(ax: Axes, names: list, shares: list, table: dict, filled=None) -> None:
-    """Draw a row for each name: its interval, and its share as a dot, maybe open."""
+    """Draw a row for each name: its interval, and a dot, hollow where not `filled`."""
     for row, share in enumerate(shares):
         ax.hlines(row, table["low"][row], table["high"][row], color=BLUE, linewidth=1)
-        face = "black" if filled is None or filled[row] else "white"
-        ax.plot(share, row, "o", color="black", markerfacecolor=face)
+        fill_color = "black" if filled is None or filled[row] else "white"
+        ax.plot(share, row, "o", color="black", markerfacecolor=fill_color)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlim=(0, 1.02), ylim=(-0.6, len(names) - 0.4))
     ax.grid(axis="x", linewidth=0.3)
 
 
-def _bars(names: list[str], values: list, what: str) -> tuple[Figure, Axes]:
+def _bars(names: list[str], values: list, xlabel: str) -> tuple[Figure, Axes]:
+    """Draw a bar for each name, the first one on top."""
     rows = range(len(names))
-    figure, ax = _axis(PAGE_WIDTH, 0.6 + 0.19 * max(1, len(names)), what, "")
+    figure, ax = _plot(PAGE_WIDTH, 0.6 + 0.19 * max(1, len(names)), xlabel, "")
     ax.barh(rows, list(values)[::-1], color=BLUE)
     ax.set_yticks(rows, names[::-1])
     return figure, ax
@@ -547,16 +572,16 @@ def _plot_splits(ax: Axes, x: list, table: dict) -> None:
     for split, marker in (("train", "o"), ("valid", "s")):
         (line,) = ax.plot(x, table[f"{split}_accuracy"], marker=marker, label=split)
         if f"{split}_low" in table:
-            ends = table[f"{split}_low"], table[f"{split}_high"]
-            ax.vlines(x, *ends, color=line.get_color(), linewidth=0.8)
-    _whole_axis(ax, table)
+            low, high = table[f"{split}_low"], table[f"{split}_high"]
+            ax.vlines(x, low, high, color=line.get_color(), linewidth=0.8)
+    _set_accuracy_limits(ax, table)
     ax.figure.legend(loc="outside upper center", ncols=2)
 
 
-def _whole_axis(ax: Axes, table: dict) -> None:
-    """Let accuracies start at 0 or at 0.5: closer would magnify single photos."""
-    ends = ("_accuracy", "_low")
-    lowest = min(min(table[name]) for name in table if name.endswith(ends))
+def _set_accuracy_limits(ax: Axes, table: dict) -> None:
+    """Start the axis at 0 or 0.5: a closer view would exaggerate single photos."""
+    columns = [name for name in table if name.endswith(("_accuracy", "_low"))]
+    lowest = min(min(table[name]) for name in columns)
     ax.set_ylim(0.5 if lowest > 0.5 else 0, 1)
     setp([*ax.lines, *ax.collections], clip_on=False)
 
@@ -574,6 +599,8 @@ def _word(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.3g}"
 
 
-def _named_pairs(table: dict) -> tuple[list[str], list[str]]:
+def _pair_names(table: dict) -> tuple[list[str], list[str]]:
+    """Name breeds and predictions together, so that both keep or drop their numbers."""
     names = breed_names(table["breed"] + table["prediction"])
-    return names[: len(table["breed"])], names[len(table["breed"]) :]
+    n = len(table["breed"])
+    return names[:n], names[n:]

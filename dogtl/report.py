@@ -1,4 +1,4 @@
-"""What the command line says of an evaluation: a text, JSON and figures."""
+"""How the command line reports an evaluation: as text, as JSON and in figures."""
 
 import os
 from pathlib import Path
@@ -6,19 +6,24 @@ from pathlib import Path
 import dogtl
 from dogtl import store
 from dogtl.base import plural
-from dogtl.evaluation import Evaluation
-from dogtl.linear import LinearLayer
-from dogtl.modules import Module
-from dogtl.squares import Squares
 
-DRAWN = ("training_curves", "per_breed", "confused_pairs", "confusion")
-DRAWN += ("most_confident_errors",)
-MAX_CONFUSION_BREEDS = 20  # breeds; a larger matrix can't be read on a page
-STYLE = Path(__file__).with_name("figures.mplstyle")
-CODE = store.code_version(str(STYLE.with_suffix(".py")), str(STYLE), "matplotlib")
+# What `draw` can leave in a folder; `dogtl clean` deletes no other file there.
+FIGURE_NAMES = (
+    "training_curves",
+    "per_breed",
+    "confused_pairs",
+    "confusion",
+    "most_confident_errors",
+)
+MAX_CONFUSION_BREEDS = 20  # a larger matrix is unreadable on a page
+FIGURES_CODE = str(Path(__file__).with_name("figures.py"))
+FIGURES_STYLE = str(Path(__file__).with_name("figures.mplstyle"))
+CODE = store.code_version(FIGURES_CODE, FIGURES_STYLE, "matplotlib")
 
 
-def summary(evaluation: Evaluation, squares: Squares, module: Module) -> dict:
+def summary(
+    evaluation: dogtl.Evaluation, squares: dogtl.Squares, module: dogtl.Module
+) -> dict:
     """Return what ``dogtl evaluate --json`` prints."""
     return {
         "accuracy": evaluation.accuracy,
@@ -32,49 +37,58 @@ def summary(evaluation: Evaluation, squares: Squares, module: Module) -> dict:
     }
 
 
-def lines(evaluation: Evaluation) -> list[str]:
+def lines(evaluation: dogtl.Evaluation) -> list[str]:
     """Return what ``dogtl evaluate`` prints: the confused pairs, then the accuracy."""
-    pairs = list(zip(*dogtl.confused_pairs(evaluation).values(), strict=True))
-    text = [f"{n:3} of {breed} taken for {other}" for breed, other, n, _ in pairs]
-    if pairs and pairs[-1][-1]:
-        n, more = pairs[-1][-2:]
-        text.append(f"and {more} more {plural(more, 'pair')}, at most {n} each")
+    table = dogtl.confused_pairs(evaluation)
+    counts, breeds, predictions = table["photos"], table["breed"], table["prediction"]
+    text = [
+        f"{n:3} of {breed} taken for {prediction}"
+        for n, breed, prediction in zip(counts, breeds, predictions, strict=True)
+    ]
+    n_left_out = table["left_out"][0] if table["left_out"] else 0
+    if n_left_out:
+        pairs = f"{n_left_out} more {plural(n_left_out, 'pair')}"
+        text.append(f"and {pairs}, at most {counts[-1]} each")
     if evaluation.top5 is not None:
         text.append(f"top-5 accuracy {evaluation.top5:.3f}")
     return [*text, str(evaluation)]
 
 
 def draw(
-    squares: Squares, layer: LinearLayer, evaluation: Evaluation, folder: Path
+    squares: dogtl.Squares,
+    layer: dogtl.LinearLayer,
+    evaluation: dogtl.Evaluation,
+    parent: Path,
+    name: str,
 ) -> Path:
-    """Draw the figures that aren't there; return their folder.
+    """Draw the figures that don't exist yet; return their folder, in `parent`.
 
-    A hash of what they show ends its name, so that old and new never mix.
+    Its name is `name` and a hash of what the figures show, so old and new never mix.
     """
     errors = dogtl.most_confident_errors(evaluation)
     files = [squares.files["test"][row] for row in errors["row"]]
-    errors["photo"] = [os.path.relpath(p, squares.folder) for p in errors["photo"]]
-    errors["square"] = [file.name for file in files]
+    paths = [os.path.relpath(path, squares.folder) for path in errors["photo"]]
+    errors |= {"photo": paths, "square": [file.name for file in files]}
     tables = {
         "training_curves": dogtl.history_table(layer),
         "per_breed": dogtl.per_breed(evaluation),
     }
-    if not evaluation.correct.all():  # else there's nothing to draw
+    if not evaluation.correct.all():
         tables["confused_pairs"] = dogtl.confused_pairs(evaluation)
         tables["most_confident_errors"] = errors
     if len(evaluation.breeds) <= MAX_CONFUSION_BREEDS:
         tables["confusion"] = dogtl.confusion_table(evaluation)
-    style = os.environ.get("DOGTL_STYLE")
-    look = Path(style).read_text("utf-8") if style else ""
-    shown = store.fingerprint(CODE, look, tables)
-    folder = folder.with_name(f"{folder.name}-{shown[:8]}")
-    for name, table in tables.items():
-        made = [folder / f"{name}.{suffix}" for suffix in ("csv", "png", "pdf")]
-        if all(file.exists() and file.stat().st_size for file in made):
+    style_file = os.environ.get("DOGTL_STYLE")
+    style = Path(style_file).read_text("utf-8") if style_file else ""
+    folder = parent / f"{name}-{store.fingerprint(CODE, style, tables)[:8]}"
+    for figure, table in tables.items():
+        outputs = [folder / f"{figure}.{suffix}" for suffix in ("csv", "png", "pdf")]
+        if all(file.exists() and file.stat().st_size for file in outputs):
             continue
-        more = {}
-        if table is errors:
-            more["images"] = [dogtl.read_square(file) for file in files]
-        dogtl.figures.publish(getattr(dogtl.figures, name), table, folder, **more)
+        options = {}
+        if figure == "most_confident_errors":
+            options["images"] = [dogtl.read_square(file) for file in files]
+        draw_figure = getattr(dogtl.figures, figure)
+        dogtl.figures.publish(draw_figure, table, folder, **options)
     store.sweep(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Text that is safe on a terminal, and streams that are closed, full or broken."""
+"""Safe text for a terminal, and standard streams that are closed, full or broken."""
 
 import logging
 import os
@@ -7,46 +7,57 @@ import signal
 import sys
 from typing import NoReturn
 
-# characters that a terminal obeys, or that reorder or break a line
+# control characters, line breaks, and characters that reorder text or aren't valid
 CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """Return a line of text with control characters as codes, since names hold any."""
+    """Return a line of text with control characters escaped: names may contain any."""
     return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def show(*lines: str) -> None:
-    """Print lines on standard output."""
+    """Print lines on standard output, with control characters escaped."""
     print("\n".join(map(printable, lines)))
 
 
 class Formatter(logging.Formatter):
-    """Let each message of the log be one line."""
+    """A log format that keeps each message on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a message."""
+        """Return the text of a message, with control characters escaped."""
         return printable(super().format(record))
 
 
 def prepare() -> None:
-    """Open the standard streams that are closed (``>&-``), and send the log there."""
-    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass  # it's free, so what is printed would end in the next file that is opened
-    os.close(number)
+    """Make standard output and error usable, and send the log to standard error."""
+    _occupy_standard_descriptors()
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115 (closed)
-        stream.reconfigure(errors="backslashreplace")  # for what it can't encode
+        stream = getattr(sys, name)
+        if stream is None:  # the caller closed it
+            stream = open(os.devnull, "w")  # noqa: SIM115 (it stays open)
+        stream.reconfigure(errors="backslashreplace")  # escape what it can't encode
         setattr(sys, name, stream)
     logging.basicConfig(stream=sys.stderr, force=True)
     logging.root.handlers[0].setFormatter(Formatter("dogtl: %(message)s"))
 
 
+def _occupy_standard_descriptors() -> None:
+    """Open the null device in place of standard streams that the caller closed (`>&-`).
+
+    Otherwise the next opened file would get descriptor 0, 1 or 2, and our output.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor < 3:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
 def drop_output() -> None:
-    """Forget what couldn't be printed, or Python would try it again when it exits."""
+    """Discard what couldn't be printed; Python would try to print it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stop(number: int, _: object) -> NoReturn:
-    """Handle a signal as Python handles Control-C."""
+    """Raise KeyboardInterrupt for a signal, as for Control-C; it carries the number."""
     raise KeyboardInterrupt(signal.Signals(number))

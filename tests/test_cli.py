@@ -20,7 +20,7 @@ from light import sketch
 import dogtl
 from dogtl.base import choose
 from dogtl.cli import main
-from dogtl.report import DRAWN, draw
+from dogtl.report import FIGURE_NAMES, draw
 
 COMMANDS = ("square", "extract", "train", "evaluate", "run")
 STEPS = [f"{split} squares" for split in ("train", "valid", "test")]
@@ -117,7 +117,7 @@ def test_the_commands_one_after_another(cli, light, many, home):
     assert sorted(outs) == outs  # each says what the ones before say, and more
     made = {path.name for path in figures_folder(out).iterdir()}
     ends = ("csv", "pdf", "png")
-    assert made == {f"{name}.{end}" for name in DRAWN for end in ends}
+    assert made == {f"{name}.{end}" for name in FIGURE_NAMES for end in ends}
     facts = json.loads(cli("evaluate", "--json", "--photos", many)[1])
     assert facts["top5"] == all_steps(many).evaluation.top5 >= facts["accuracy"]
 
@@ -205,8 +205,15 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished, monkeypat
         best = [str(cell) for one in result["predictions"] for cell in one.values()]
         assert [*row.values()] == [result["photo"], *best, ""]
     assert cli(*line, 1, "--json")[1].count('"breed"') == len(rows) == 5
-    strict = cli("predict", "mine", few, *options, "--strict")
-    assert strict[:2] == (1, "")
+    strict = ["predict", few / "test", "mine", few, *options, "--strict"]
+    code, out, err = cli(*strict, "--csv", "strict.csv")
+    assert (code, out) == (1, "") and news(err)[-1] == "6 photos in strict.csv"
+    with open(
+        "strict.csv", newline=""
+    ) as text:  # it ends with the photo that stopped it
+        assert [bool(row["error"]) for row in csv.DictReader(text)] == [False] * 5 + [
+            True
+        ]
     for file in ("none/a.csv", "mine"):
         code, out, err = cli(*line[:2], *options, "--csv", file)
         assert code == 1 and messages(err)[-1].startswith(f"{file} can't be written")
@@ -214,7 +221,7 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished, monkeypat
         code, out, err = cli(*line[:2], *options, "--csv", "/dev/full")
         assert code == 1 and messages(err)[-1] == FULL
     before = Path("a.csv").read_bytes()
-    for wrong in (["--top", 0], ["--photos", "./none"], ["--strict"]):
+    for wrong in (["--top", 0], ["--photos", "./none"]):
         assert cli(*line[:-1], *wrong)[0] == 1
     stop = lambda *_: signal.raise_signal(signal.SIGTERM)  # noqa: E731
     monkeypatch.setattr(dogtl.prediction, "_name_breeds", stop)
@@ -254,9 +261,9 @@ def test_layers_lie_apart_and_are_listed(cli, options, few, mine, finished):
 def test_without_mistakes_no_figure_shows_them(kennel, tmp_path):
     labels = kennel.bottlenecks["test"].labels
     perfect = replace(kennel.evaluation, probabilities=np.eye(12)[labels])
-    folder = draw(kennel.squares, kennel.layer, perfect, tmp_path / "a")
+    folder = draw(kennel.squares, kennel.layer, perfect, tmp_path, "a")
     names = {file.stem for file in folder.iterdir()}
-    assert names == set(DRAWN) - {"confused_pairs", "most_confident_errors"}
+    assert names == set(FIGURE_NAMES) - {"confused_pairs", "most_confident_errors"}
 
 
 # --- photos of one's own --------------------------------------------------------------
@@ -376,7 +383,7 @@ def test_clean(cli, light, few, mine, home, tmp_path, monkeypatch):
     code, out, _ = cli("run", "--photos", few)
     old, key = figures_folder(out).name[:-8] + "0" * 8, "0" * 20
     goes = {f"bottlenecks/{key}/{key}.npz", f"linear/{key}.npz"}
-    goes |= {f"squares/32/001.Red_setter/a-{key}.{end}" for end in ("jpg", "txt")}
+    goes.add(f"squares/32/001.Red_setter/a-{key}.jpg")
     goes |= {f"figures/{old}/per_breed.{end}" for end in ("csv", "png")}
     stays = {f"figures/{old}/mine.csv", f"linear/{key}.txt", "linear/a.npz"}
     stays |= {f"photos/a/b/a-{key}.jpg", "squares/32/002.Dog/a.jpg", "run/a.html"}
@@ -471,7 +478,7 @@ def test_wrong_usage(cli, line):
     assert "error: " in err.splitlines()[-1]
 
 
-def test_quiet_prints_the_result_alone(cli, options, finished):
+def test_quiet_prints_only_the_result(cli, options, finished):
     for command, last in (("evaluate", "accuracy "), ("run", "figures in ")):
         code, out, err = cli(command, *options, "--quiet")
         assert (code, err) == (0, "") and "breeds" not in out
