@@ -33,7 +33,7 @@ def find_unneeded(photos: Photos, home: Path) -> list[Path]:
     list of Path
         Files inside the home, none of them behind a link.
     """
-    files = sorted((home / "layers").glob("*.npz"))
+    files = [file for file in home.glob("layers/*.npz") if file.is_file()]
     layers = [layer for layer in map(linear.read_layer, files) if layer]
     modules = {layer.module["fingerprint"] for layer in layers}
     squares = _squares_of(photos, modules, home)
@@ -46,7 +46,7 @@ def find_unneeded(photos: Photos, home: Path) -> list[Path]:
     found = [f for f in home.glob(f"squares/*/*/*-{HASH}.jpg") if f not in squares]
     shards = home.glob(f"bottlenecks/{HASH}/{HASH}.npz")
     found += [shard for shard in shards if shard.parent.name not in folders]
-    copies = home.glob(f"linear/{HASH}.npz")
+    copies = [file for file in home.glob(f"linear/{HASH}.npz") if file.is_file()]
     found += [copy for copy in copies if copy.read_bytes() not in layer_bytes]
     for name, suffix in product(report.FIGURE_NAMES, ("csv", "png", "pdf", "svg")):
         figures = home.glob(f"figures/*-{SHORT_HASH}/{name}.{suffix}")

@@ -205,8 +205,11 @@ def check_folder(folder: str | Path) -> Path:
 
 def _read_metadata(folder: Path) -> dict:
     """Return an export's metadata; nothing if the folder isn't an export."""
+    file = folder / "model.json"
+    if not file.is_file():  # reading a pipe would block
+        return {}
     try:
-        metadata = json.loads((folder / "model.json").read_bytes())
+        metadata = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
     if not isinstance(metadata, dict) or metadata.get("made_by") != MADE_BY:

@@ -7,7 +7,7 @@ import numpy as np
 
 from dogtl import store
 from dogtl.base import DogtlError, log, progress
-from dogtl.bottlenecks import Bottlenecks, check_finite
+from dogtl.bottlenecks import MAX_FEATURE, Bottlenecks, check_finite
 
 # from too weak to too strong, in rising order, since `train` prefers the last good one
 L2_PENALTIES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
@@ -63,8 +63,16 @@ class LinearLayer:
         return len(self.history["valid_loss"]) < MAX_EPOCHS
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Return the scores: [photos, features] to [photos, breeds]."""
-        return features @ self.kernel + self.bias
+        """Return the scores: [photos, features] to [photos, breeds].
+
+        Raises DogtlError if they're too large for 32-bit numbers.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # said below
+            scores = features @ self.kernel + self.bias
+        if not np.isfinite(scores).all():
+            problem = "some bottlenecks are far larger than those it was trained on"
+            raise DogtlError(f"{problem}: train the layer again, or use another module")
+        return scores
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return the softmax of the scores: [photos, features] to [photos, breeds]."""
@@ -283,7 +291,12 @@ def fit(
     for data in (train, valid):
         check_finite(data.features, data.paths, data.module["name"])
     mean, spread = _mean_and_spread(train.features)
-    inputs, unseen = ((data.features - mean) / spread for data in (train, valid))
+    inputs = (train.features - mean) / spread
+    with np.errstate(over="ignore"):  # said below
+        unseen = (valid.features - mean) / spread
+    if not np.abs(unseen).max() <= MAX_FEATURE:
+        problem = f"{valid.module['name']} gives far larger bottlenecks for valid"
+        raise DogtlError(f"{problem} than for train: choose another module")
     splits = {"train": (inputs, train.labels), "valid": (unseen, valid.labels)}
     weights, history = _minimize_loss(splits, len(train.breeds), l2, patience)
     kernel = weights[:-1] / spread[:, None]  # for unstandardized features

@@ -177,12 +177,15 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
     """
     try:
         with _open_photo(path) as image:
+            stored_pixels = image.width * image.height
             if short_side:
                 image.draft(None, (short_side, short_side))
             pixels = image.width * image.height
             if pixels > MAX_PIXELS:
                 limit = f"{MAX_PIXELS // 10**6} megapixels"
                 raise UnreadablePhoto(f"it's larger than {limit}")
+            if "progressive" in image.info:  # decoders keep all of such a JPEG
+                pixels = stored_pixels
             with LARGE_PHOTO_LOCK if pixels > LARGE else nullcontext():
                 return _decode(image)
     except MemoryError:
@@ -402,20 +405,27 @@ def _cut(rows: list[Row], missing: list[str], home: Path) -> dict[str, list[Row]
 
 def _hash_contents(paths: list[Path], home: Path) -> dict[Path, str]:
     """Return a hash of each photo's content; the home stores them."""
-    stamps = [store.file_signature(path, home) for path in paths]
-    file = home / "hashes" / f"{store.fingerprint(stamps)}.npz"
+    signatures = [store.file_signature(path, home) for path in paths]
+    file = home / "hashes" / f"{store.fingerprint(signatures)}.npz"
     hashes = store.load_arrays(file).get("hashes")
-    if not hashes:
+    if not isinstance(hashes, list) or len(hashes) != len(paths):
         with ThreadPool() as pool:
             results = pool.imap(_hash_content, paths)
             hashes = list(progress(results, len(paths), "hashes"))
-        store.save_arrays(file, {"hashes": hashes})
-    return dict(zip(paths, hashes, strict=True))
+        if all(hashes):  # what couldn't be read is tried again next time
+            store.save_arrays(file, {"hashes": hashes})
+    return {
+        path: digest or store.fingerprint(str(path))
+        for path, digest in zip(paths, hashes, strict=True)
+    }
 
 
 def _hash_content(path: Path) -> str:
-    """Return a hash of a photo's content, or of its path if it can't be opened."""
-    with suppress(OSError):
-        if os.path.isfile(path):  # reading a pipe would block
+    """Return a hash of a photo's content; "" if it can't be read now."""
+    try:
+        # Reading a pipe would block, and a file that's too large is never a photo.
+        if os.path.isfile(path) and os.path.getsize(path) <= MAX_BYTES:
             return store.fingerprint_file(path)
-    return store.fingerprint(str(path))
+        return store.fingerprint(str(path))
+    except (OSError, MemoryError):
+        return ""

@@ -84,13 +84,25 @@ def test_a_drawing_that_was_killed_continues(folder, home, monkeypatch):
     assert kennel.stored.call_count == len(lost)
     assert photos.folder == place and photos.breeds == ["004.Beagle", "011.Pug"]
     assert photos.name == "kennel" and sum(map(len, photos.paths.values())) == len(FEW)
-    assert files_of(place) == {".finished": b""} | files_of(folder)
+    whole = {".finished": str(len(FEW)).encode()} | files_of(folder)
+    assert files_of(place) == whole
     drawn = times_of(home)
     new = {name for name, _ in drawn.items() - before.items()}
     assert new == {*map(str, lost), str(place / ".finished")}
     monkeypatch.setattr(kennel, "draw_kennel", None)  # it isn't called again
     assert dogtl.load_photos("kennel").paths == photos.paths
     assert times_of(home) == drawn
+
+
+def test_a_finished_kennel_is_mended(folder, home, monkeypatch):
+    monkeypatch.setattr(kennel, "photo_list", lambda seed=0: FEW)
+    place = shutil.copytree(folder, home / "photos" / dogtl.toy.KENNEL)
+    dogtl.load_photos("kennel")
+    whole = files_of(place)
+    (place / FEW[0].path).write_bytes(b"")
+    (place / FEW[-1].path).unlink()
+    dogtl.load_photos("kennel")
+    assert files_of(place) == whole
 
 
 KINDS = {  # the first photo of each: its mode, and its EXIF orientation

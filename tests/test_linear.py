@@ -249,6 +249,17 @@ def test_a_feature_that_is_no_number_to_use_is_refused_by_name(value, split):
     assert str(TRAIN.paths[4]) in text and "made/up" in text and "\n" not in text
 
 
+def test_features_of_far_larger_scale_than_train_s_are_refused():
+    tiny = replace(TRAIN, features=TRAIN.features * np.float32(1e-30))
+    huge = replace(VALID, features=VALID.features * np.float32(1e9))
+    with pytest.raises(dogtl.DogtlError, match="larger bottlenecks for valid"):
+        dogtl.fit(tiny, huge)
+    layer = dogtl.fit(tiny, replace(VALID, features=VALID.features * np.float32(1e-30)))
+    huge = replace(huge, features=VALID.features * np.float32(1e12))
+    with pytest.raises(dogtl.DogtlError, match="than those it was trained on"):
+        dogtl.evaluate(layer, huge)
+
+
 def test_the_penalty_shrinks_the_kernel():
     layers = [dogtl.fit(TRAIN, TRAIN, l2, patience=1000) for l2 in (0, 0.01, 0.1, 1)]
     sums = [float((layer.kernel**2).sum()) for layer in layers]

@@ -19,6 +19,7 @@ from PIL import Image, features
 from PIL.PngImagePlugin import PngImageFile
 
 import dogtl
+from dogtl import store
 from dogtl.photos import LAYOUTS, SPLITS
 
 ORIENTATION = 274
@@ -250,12 +251,16 @@ def test_large_photos_are_decoded_one_at_a_time(monkeypatch):
     monkeypatch.setattr(dogtl.photos, "LARGE", 100)
     for side in (10, 11):
         Image.new("RGB", (side, side)).save(f"{side}.png")
-    with ThreadPool(2) as pool:
+    Image.new("RGB", (80, 80)).save("plain.jpg")
+    Image.new("RGB", (80, 80)).save("whole.jpg", progressive=True)
+    with ThreadPool(3) as pool:
         with dogtl.photos.LARGE_PHOTO_LOCK:  # somebody else decodes one
-            waiting = pool.apply_async(dogtl.read_photo, ["11.png"])
-            assert pool.apply(dogtl.read_photo, ["10.png"]).size == (10, 10)
-            assert not waiting.ready()
-        assert waiting.get(60).size == (11, 11)
+            large = [("11.png",), ("whole.jpg", 10)]
+            waiting = [pool.apply_async(dogtl.read_photo, photo) for photo in large]
+            for photo in (("10.png",), ("plain.jpg", 10)):
+                assert pool.apply(dogtl.read_photo, photo).size == (10, 10)
+            assert not any(result.ready() for result in waiting)
+        assert [result.get(60).size for result in waiting] == [(11, 11), (10, 10)]
 
 
 def test_a_large_jpeg_counts_as_small_as_it_is_decoded(monkeypatch):
@@ -433,8 +438,34 @@ def test_contents_are_hashed_once_and_only_to_cut(tmp_path, home, monkeypatch):
     file.write_bytes(intact[:-50])
     assert dogtl.load_photos("./mine").paths == first.paths
     assert file.read_bytes() == intact
+    for other in (["a"], 3.5, np.arange(6)):
+        store.save_arrays(file, {"hashes": other})
+        assert dogtl.load_photos("./mine").paths == first.paths
+        assert file.read_bytes() == intact
     monkeypatch.setattr(dogtl.store, "fingerprint_file", None)
     assert dogtl.load_photos("./mine").paths == first.paths
+
+
+def test_what_cannot_be_hashed_now_is_hashed_next_time(tmp_path, home, monkeypatch):
+    fill(tmp_path / "mine", MANY)
+    path = next((tmp_path / "mine").rglob("*.jpg"))
+    with open(path.with_name("huge.jpg"), "wb") as huge:
+        huge.truncate(1 << 43)  # takes no room, but wouldn't fit into memory
+    right = dogtl.load_photos("./mine", home=tmp_path / "other").paths
+    read = store.fingerprint_file
+    fails = (PermissionError(13, "no right"), MemoryError())
+
+    def fail(file):
+        if file == path and errors:
+            raise errors.pop()
+        return read(file)
+
+    for error in fails:
+        errors = [error]
+        monkeypatch.setattr(store, "fingerprint_file", fail)
+        dogtl.load_photos("./mine")
+        assert not errors and not list(home.rglob("*.npz"))
+    assert dogtl.load_photos("./mine").paths == right
 
 
 def test_photos_from_a_csv_file(tmp_path, caplog):
@@ -450,7 +481,10 @@ def test_photos_from_a_csv_file(tmp_path, caplog):
             "test": [folder / "2.jpg"],
         }
         assert [*map(list, photos.labels.values())] == [[0, 1], [0], [1]]
-    assert caplog.messages[0] == "all valid photos are of a: add others"
+    assert caplog.messages[:2] == [
+        f"all {split} photos are of {breed}: add others"
+        for split, breed in (("valid", "a"), ("test", "b"))
+    ]
     os.chdir("lists")
     assert dogtl.load_photos("mine.csv").paths == photos.paths
 

@@ -23,14 +23,23 @@ KENNEL = f"kennel-{store.code_version(*DRAWN_BY, 'pillow', 'numpy')}"
 
 
 def kennel_folder(home: Path) -> Path:
-    """Return the folder of the kennel's photos; what isn't there yet is drawn."""
+    """Return the folder of the kennel's photos; missing and emptied ones are drawn."""
     folder = home / "photos" / KENNEL
-    finished = folder / ".finished"
-    if not finished.exists():
+    finished = folder / ".finished"  # holds the number of photos
+    if not finished.is_file() or finished.read_bytes() != _count_photos(folder):
         import_module("dogtl.toy.kennel").draw_kennel(folder, progress=base.progress)
         store.sweep(folder)
-        store.atomic_write(finished, b"")
+        store.atomic_write(finished, _count_photos(folder))
     return folder
+
+
+def _count_photos(folder: Path) -> bytes:
+    """Return the number of photos as text; empty files are deleted first."""
+    photos = list(folder.glob("*/*/*.jpg"))
+    for empty in [photo for photo in photos if not photo.stat().st_size]:
+        empty.unlink()
+        photos.remove(empty)
+    return str(len(photos)).encode()
 
 
 def __getattr__(name: str):
