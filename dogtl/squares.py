@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import warnings
@@ -84,9 +85,12 @@ def square_jpeg(photo: str | Path | Image, size: int) -> bytes:
 
     Its quality is 95, with full colour resolution. Raises what `read_photo` does.
     """
-    square = make_square(read_photo(photo, short_side=2 * size), size)
     buffer = io.BytesIO()
-    square.save(buffer, "JPEG", quality=95, subsampling="4:4:4")
+    try:
+        square = make_square(read_photo(photo, short_side=2 * size), size)
+        square.save(buffer, "JPEG", quality=95, subsampling="4:4:4")
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "there isn't enough memory for it") from None
     return buffer.getvalue()
 
 
