@@ -4,7 +4,8 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 log = logging.getLogger("dogtl")
@@ -14,14 +15,6 @@ MAX_SIZE = 4096  # pixels; a mistyped size would fill the memory
 
 class DogtlError(Exception):
     """A problem that the user can solve; the message is one sentence that says how."""
-
-
-class NotSharedError(DogtlError):
-    """A worker of a cluster can't see `folder`, or sees other files in it."""
-
-    def __init__(self, folder: Path):
-        super().__init__(folder)
-        self.folder = folder
 
 
 def choose(given: str | Path | None, variable: str, default: str) -> str:
@@ -84,7 +77,20 @@ def error_text(error: Exception) -> str:
     text = str(getattr(error, "strerror", None) or error).strip()
     # TensorFlow puts {{node …}} and a temporary file's path before what went wrong.
     text = re.sub(r"^(\{\{.*?\}\} )?(/\S+; )?", "", text)
+    if isinstance(error, KeyError):  # its message is only the key
+        text += " is missing"
     return text.split("\n")[0][:200].rstrip(".:") or type(error).__name__
+
+
+@contextmanager
+def explain_errors(problem: str, advice: str) -> Iterator[None]:
+    """Turn any error inside into DogtlError: the problem, the reason, the advice."""
+    try:
+        yield
+    except DogtlError:
+        raise
+    except Exception as error:  # libraries raise errors of many classes
+        raise DogtlError(f"{problem} ({error_text(error)}): {advice}") from error
 
 
 def progress(items: Iterable | None, total: int, what: str) -> Iterable:

@@ -1,27 +1,19 @@
 """Step 2, bottlenecks: run each square through the module, and store its features."""
 
-from __future__ import annotations
-
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from dogtl import modules, store, toy
-from dogtl.base import DogtlError, log, plural, progress
+from dogtl.base import DogtlError, explain_errors, log, plural, progress
 from dogtl.modules import Module
-from dogtl.squares import Squares, make_pool
-
-if TYPE_CHECKING:
-    import distributed
-
-    from dogtl.cluster import Pool
+from dogtl.squares import Squares, imap
 
 BATCH = 8  # squares: fits the CPU cache; 1 or 32 take 1.4 times as long
 READERS = 4  # threads, enough since reading is fast compared with the network
@@ -73,10 +65,7 @@ class Square(NamedTuple):
 
 
 def extract(
-    squares: Squares,
-    module: Module,
-    home: Path | None = None,
-    client: distributed.Client | None = None,
+    squares: Squares, module: Module, home: Path | None = None, client=None
 ) -> dict[str, Bottlenecks]:
     """Return the bottlenecks of each split; those that aren't stored yet are computed.
 
@@ -113,32 +102,30 @@ def extract(
     240 bottlenecks of 256 features, 12 breeds
     """
     if squares.size != module.size:
-        raise DogtlError(
-            f"the module {module.name} takes squares of {module.size} pixels, not of"
-            f" {squares.size}: make them with dogtl.square(photos, module.size)"
-        )
+        takes = f"takes squares of {module.size} pixels, not of {squares.size}"
+        advice = "make them with dogtl.square(photos, module.size)"
+        raise DogtlError(f"the module {module.name} {takes}: {advice}")
     if mismatch := find_mismatch(squares, module):
         log.warning("%s", mismatch)
     home = store.find_home(home)
     folder = home / "bottlenecks" / store.fingerprint(CODE, module.fingerprint)
+    compute = partial(_compute_shard, module, folder)
     known = {}
     for file in sorted(folder.glob("*.npz")):
         known |= _load_shard(file, module.n_features)
     bottlenecks, hashes = {}, {}
     for split, paths in squares.paths.items():
-        with make_pool(client, home) as pool:
-            hashes[split] = pool.map(store.fingerprint_file, squares.files[split])
-            rows = map(Square, hashes[split], squares.files[split], paths)
-            # By hash, since equal squares need to be computed only once.
-            missing = {row.hash: row for row in rows if row.hash not in known}
-            if missing:
-                shards = _compute(list(missing.values()), module, folder, pool)
-                n_shards = math.ceil(len(missing) / SHARD)
-                # Each iteration computes and stores one shard.
-                for file in progress(shards, n_shards, f"{split} bottlenecks"):
-                    known |= _load_shard(file, module.n_features)
-            else:
-                log.info("%s bottlenecks: nothing to do", split)
+        files = squares.files[split]
+        hashes[split] = list(imap(store.fingerprint_file, files, client, home))
+        rows = map(Square, hashes[split], files, paths)
+        shards = _missing_shards(rows, known)
+        if shards:
+            computed = imap(compute, shards, client, home, size=1, module=module)
+            # Each iteration computes and stores one shard.
+            for file in progress(computed, len(shards), f"{split} bottlenecks"):
+                known |= _load_shard(file, module.n_features)
+        else:
+            log.info("%s bottlenecks: nothing to do", split)
         bottlenecks[split] = Bottlenecks(
             features=np.stack([known[key] for key in hashes[split]]),
             labels=squares.labels[split],
@@ -257,12 +244,12 @@ def read_square(source: Path | BinaryIO) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(source, formats=["JPEG"]) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        problem = f"the square {source} can't be read ({error})"
-        raise DogtlError(f"{problem}: delete it, and run this again") from error
+    problem = f"the square {source} can't be read"
+    with (
+        explain_errors(problem, "delete it, and run this again"),
+        Image.open(source, formats=["JPEG"]) as image,
+    ):
+        return np.asarray(image.convert("RGB"))
 
 
 def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
@@ -271,10 +258,9 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
     bad = np.flatnonzero(~ok)
     if len(bad):
         photo = paths[bad[0]] if len(paths) == len(features) else f"row {bad[0]}"
-        raise DogtlError(
-            f"the bottleneck of {photo} holds numbers that are infinite, NaN or beyond"
-            f" 1e15 (module {module}): choose another module, or leave that photo out"
-        )
+        values = f"numbers that are infinite, NaN or beyond 1e15 (module {module})"
+        advice = "choose another module, or leave that photo out"
+        raise DogtlError(f"the bottleneck of {photo} holds {values}: {advice}")
 
 
 def find_mismatch(squares: Squares, module: Module) -> str:
@@ -303,15 +289,13 @@ def _load_shard(file: Path, n_features: int) -> dict[str, np.ndarray]:
     return dict(zip(hashes, features, strict=True))
 
 
-def _compute(
-    squares: list[Square], module: Module, folder: Path, pool: ThreadPool | Pool
-) -> Iterator[Path]:
-    """Return an iterator that computes a shard at each step, and gives its file."""
-    groups = [squares[i : i + SHARD] for i in range(0, len(squares), SHARD)]
-    compute = partial(_compute_shard, module, folder)
-    if isinstance(pool, ThreadPool):  # not needed: the module itself uses all cores
-        return map(compute, groups)
-    return pool.imap(compute, groups, chunksize=1, module=module)
+def _missing_shards(
+    squares: Iterable[Square], known: dict[str, np.ndarray]
+) -> list[list[Square]]:
+    """Return the squares whose bottlenecks aren't known, each once, in shards."""
+    missing = {square.hash: square for square in squares if square.hash not in known}
+    rows = list(missing.values())
+    return [rows[i : i + SHARD] for i in range(0, len(rows), SHARD)]
 
 
 def _compute_shard(module: Module, folder: Path, squares: list[Square]) -> Path:

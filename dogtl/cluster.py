@@ -9,36 +9,34 @@ a single process, and stores the same files under the same names. So nothing nee
 merged, and Dask reschedules the tasks of lost workers.
 """
 
-from __future__ import annotations
-
+import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dogtl import bottlenecks, modules, squares
-from dogtl.base import DogtlError, NotSharedError, log
+from dogtl.base import DogtlError, explain_errors, log
 from dogtl.modules import Module
 
-if TYPE_CHECKING:
-    from distributed import Client
-
 CODE = [squares.CODE, bottlenecks.CODE]
+PROBE = ".seen-"  # how the names of probe files begin
+A_DAY = 24 * 60 * 60  # seconds
 
 _check_lock = threading.Lock()
 _checked_modules = set()  # the fingerprints of those that this worker has checked
 
 
-def connect(address: str | None) -> AbstractContextManager[Client | None]:
-    """Return a client of the Dask scheduler at an address; None without an address.
+def connect(address: str | None) -> AbstractContextManager:
+    """Return a `distributed.Client` of the scheduler at an address; None without one.
 
     Raises DogtlError if Dask isn't installed, or if no scheduler answers.
     """
@@ -50,87 +48,53 @@ def connect(address: str | None) -> AbstractContextManager[Client | None]:
         raise DogtlError("--cluster needs Dask: pip install distributed") from error
     for name in ("distributed", "distributed.client"):  # its errors are also raised
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
+    advice = "start one with dask scheduler, and give the address that it prints"
+    with explain_errors(f"no Dask scheduler answers at {address}", advice):
         return Client(address, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise DogtlError(
-            f"no Dask scheduler answers at {address}: start one with dask scheduler,"
-            " and give the address that it prints"
-        ) from error
 
 
-class Pool:
-    """A cluster's workers, with the `map` and `imap` of a ThreadPool, plus `module`.
+def imap(
+    function: Callable, jobs: list, client, home: Path, size: int = 0, module=None
+) -> Iterator:
+    """Yield the results of a function for each job, in order; workers compute them.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        The client of a running scheduler.
-    home : Path
-        The folder for everything generated, on storage that all workers share.
+    The workers are those of a `distributed.Client`, and share the home. A task has
+    `size` jobs, which defaults to a shard of photos. If the jobs need a module, each
+    worker loads it once. Raises DogtlError if a task fails.
     """
-
-    def __init__(self, client: Client, home: Path):
-        self.client = client
-        self.home = home
-        self.probe_file = None  # workers that see it share the home
-
-    def __enter__(self) -> Pool:
-        with suppress(OSError):  # the home may be read-only, if nothing is left to do
-            self.home.mkdir(parents=True, exist_ok=True)
-            self.probe_file = NamedTemporaryFile(dir=self.home, prefix=".seen-")  # noqa: SIM115
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.probe_file:
-            self.probe_file.close()  # which deletes it
-
-    def map(self, function: Callable, jobs: list) -> list:
-        """Return the results of a function for each job, in order."""
-        return list(self.imap(function, jobs))
-
-    def imap(
-        self,
-        function: Callable,
-        jobs: list,
-        chunksize: int | None = None,
-        module: Module | None = None,
-    ) -> Iterator:
-        """Yield the results of a function for each job, in order.
-
-        A task has `chunksize` jobs, which defaults to a shard of photos. If the jobs
-        need a module, each worker loads it once. Raises DogtlError if a task fails.
-        """
-        chunksize = chunksize or bottlenecks.SHARD
-        shards = [jobs[i : i + chunksize] for i in range(0, len(jobs), chunksize)]
-        probe = self.probe_file and self.probe_file.name
-        work = partial(_run_task, function, CODE, probe, module)
-        if not self.client.nthreads():
-            log.info("the cluster has no worker yet; waiting for one")
-        tasks = self.client.map(work, shards, pure=False, batch_size=64)
-        try:
-            for task in tasks:
-                yield from _result(task)
-        finally:
-            self.client.cancel(tasks)  # those left after an error or Control-C
-
-
-def _result(task) -> list:
-    """Wait for a task; explain the cluster's own errors."""
     from distributed import KilledWorker
 
-    try:
-        return task.result()
-    except KilledWorker as error:
-        raise DogtlError(
-            "several workers died in turn at the same photos: give each worker more"
-            " memory, and run the same again"
-        ) from error
-    except CancelledError as error:
-        raise DogtlError(
-            "the cluster's scheduler is gone: start it again; the same command"
-            " continues from here"
-        ) from error
+    size = size or bottlenecks.SHARD
+    shards = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    if not client.nthreads():
+        log.info("the cluster has no worker yet; waiting for one")
+    with ExitStack() as stack:
+        probe = None
+        with suppress(OSError):  # the home may be read-only, if nothing is left to do
+            probe = stack.enter_context(_make_probe(home)).name
+        work = partial(_run_task, function, CODE, probe, module)
+        tasks = client.map(work, shards, pure=False, batch_size=64)
+        stack.callback(client.cancel, tasks)  # those left after an error or Control-C
+        try:
+            for task in tasks:
+                yield from task.result()
+        except (KilledWorker, CancelledError) as error:
+            problem = "several workers died at the same photos, or the scheduler did"
+            advice = "restart them with more memory and run this again to continue"
+            raise DogtlError(f"{problem}: {advice}") from error
+
+
+def _make_probe(home: Path) -> AbstractContextManager:
+    """Make a temporary file: workers that see it share the home.
+
+    Also delete those that killed runs left, but none of a run that may be alive.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    for file in home.glob(f"{PROBE}*"):
+        with suppress(OSError):  # another process may be deleting it too
+            if time.time() - file.stat().st_mtime > A_DAY:
+                file.unlink()
+    return NamedTemporaryFile(dir=home, prefix=PROBE)
 
 
 def _run_task(
@@ -140,27 +104,18 @@ def _run_task(
     from distributed import get_worker
 
     worker = f"the worker {get_worker().address}"
-
-    def not_shared(folder: Path) -> DogtlError:
-        return DogtlError(
-            f"{worker} can't see {folder} as you do: all workers must share it"
-        )
-
     if code != CODE:
-        raise DogtlError(
-            f"{worker} has another version of dogtl, Pillow or TensorFlow: install the"
-            " same on all workers"
-        )
+        problem = f"{worker} has another version of dogtl, Pillow or TensorFlow"
+        raise DogtlError(f"{problem}: install the same on all workers")
     try:
         if probe:
             os.stat(probe)
         if module:
             _check_and_load(module)
         return [function(job) for job in jobs]
-    except NotSharedError as error:
-        raise not_shared(error.folder) from error
     except FileNotFoundError as error:
-        raise not_shared(Path(error.filename).parent) from error
+        problem = f"{worker} can't see {Path(error.filename).parent} as you do"
+        raise DogtlError(f"{problem}: all workers must share it") from error
 
 
 def _check_and_load(module: Module) -> None:
@@ -169,6 +124,7 @@ def _check_and_load(module: Module) -> None:
         if module.fingerprint in _checked_modules:
             return
         if modules.fingerprint_folder(module.folder) != module.content:
-            raise NotSharedError(module.folder)
+            file = str(module.folder / "saved_model.pb")
+            raise FileNotFoundError(errno.ENOENT, "it's another module here", file)
         module(np.zeros([1, module.size, module.size, 3], np.float32))
         _checked_modules.add(module.fingerprint)

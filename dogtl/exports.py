@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dogtl import __version__, prediction
-from dogtl.base import KERAS, MAX_SIZE, DogtlError, error_text
+from dogtl.base import KERAS, MAX_SIZE, DogtlError, explain_errors
 from dogtl.evaluation import Evaluation
 from dogtl.frameworks import import_tensorflow, quietly
 from dogtl.linear import LinearLayer, check_module
@@ -286,17 +286,12 @@ def _save_network(
         return {"probabilities": probabilities(squares)}
 
     model.__call__ = probabilities
-    try:
-        with quietly():
-            tf.saved_model.save(model, str(folder), serving_default)
-            if tflite:
-                converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
-                (folder / "model.tflite").write_bytes(converter.convert())
-    except Exception as error:  # TensorFlow raises errors of many types
-        advice = "choose another module" + (", or leave out --tflite" if tflite else "")
-        raise DogtlError(
-            f"{module.name} can't be exported ({error_text(error)}): {advice}"
-        ) from error
+    advice = "choose another module" + (", or leave out --tflite" if tflite else "")
+    with explain_errors(f"{module.name} can't be exported", advice), quietly():
+        tf.saved_model.save(model, str(folder), serving_default)
+        if tflite:
+            converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+            (folder / "model.tflite").write_bytes(converter.convert())
 
 
 def _card(metadata: dict, tflite: bool) -> str:

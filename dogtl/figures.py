@@ -28,7 +28,7 @@ from matplotlib.artist import setp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dogtl.base import DogtlError, plural
+from dogtl.base import DogtlError, explain_errors, plural
 from dogtl.store import atomic_write, find_home, to_csv
 
 COLUMN_WIDTH = 3.4  # inches: a column of text
@@ -141,17 +141,10 @@ def redraw(file: str | Path, folder: Path | None = None) -> Figure:
     file = Path(file)
     names = [name for name in FIGURES if name != "gallery"]
     if file.stem not in names:
-        raise DogtlError(
-            f"{file} isn't named after a figure: give the table of one of these:"
-            f" {', '.join(names)}"
-        )
-    try:
+        advice = f"give the table of one of these: {', '.join(names)}"
+        raise DogtlError(f"{file} isn't named after a figure: {advice}")
+    with explain_errors(f"{file} can't be drawn", "give a table that publish wrote"):
         return publish(FIGURES[file.stem], read_table(file), folder or file.parent)
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DogtlError(
-            f"{file} can't be drawn ({reason}): give a table that publish wrote"
-        ) from error
 
 
 def read_table(file: Path) -> dict[str, list]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from dogtl import base, frameworks, store, toy
-from dogtl.base import KERAS, DogtlError, error_text, is_word, log, slug
+from dogtl.base import KERAS, DogtlError, error_text, explain_errors, is_word, log, slug
 from dogtl.frameworks import default_keras_config, import_tensorflow, quietly
 
 CODE = store.code_version(__file__, frameworks.__file__, "tensorflow")
@@ -207,22 +207,19 @@ def load_network(folder: Path, content: str) -> Callable:
     with quietly():
         with default_keras_config():  # TF Hub imports Keras
             import tensorflow_hub as hub
-        try:
+        with explain_errors(f"{folder} can't be loaded as a module", "choose another"):
             network = hub.load(str(folder))
             if not callable(network):
                 raise TypeError("it isn't in TF Hub's current format, TF2 SavedModel")
-        except Exception as error:  # TF Hub and TensorFlow raise errors of many classes
-            reason = error_text(error)
-            raise DogtlError(
-                f"{folder} can't be loaded as a module ({reason}): choose another"
-            ) from error
     return network
 
 
 def _call(network: Callable, images, name: str, width: int | None = None) -> np.ndarray:
     """Return the bottlenecks of images; `width` is the number of features, if known."""
     tf = import_tensorflow()
-    try:
+    squares = f"squares of the shape {list(images.shape)}"
+    problem = f"{name} can't turn {squares} into one feature vector each"
+    with explain_errors(problem, "choose another --size or module"):
         output = network(images)
         if not isinstance(output, tf.Tensor):
             raise TypeError(f"it gives a {type(output).__name__}")
@@ -231,12 +228,6 @@ def _call(network: Callable, images, name: str, width: int | None = None) -> np.
         has_row_per_image = len(shape) == 2 and shape[0] == len(images)
         if not has_row_per_image or not shape[1] or width not in (None, shape[1]):
             raise ValueError(f"it gives the shape {list(shape)}")
-    except Exception as error:  # TensorFlow raises errors of many classes
-        raise DogtlError(
-            f"{name} can't turn squares of the shape {list(images.shape)} into one"
-            f" feature vector each ({error_text(error)}): choose another --size or"
-            " module"
-        ) from error
     return features
 
 
@@ -255,10 +246,8 @@ def _inspect(
     size = requested_size or height or trained_size
     if not size or height not in (None, size):
         takes = f"{height} pixels" if height else "any size"
-        raise DogtlError(
-            f"{name} takes squares of {takes}: set --size (or DOGTL_SIZE) to the one"
-            " that it was trained on"
-        )
+        advice = "set --size (or DOGTL_SIZE) to the one that it was trained on"
+        raise DogtlError(f"{name} takes squares of {takes}: {advice}")
     features = _call(network, tf.zeros([2, size, size, 3]), name)
     return {"size": size, "n_features": features.shape[1], **_costs(network, size)}
 
@@ -331,9 +320,8 @@ def _convert_keras(handle: str, home: Path, requested_size: int | None) -> Path:
         cause = error.__context__ if fetch_failed else error
         reason = error_text(cause).partition(". ")[0]
         advice = KERAS_NAME_ADVICE if is_name else KERAS_FILE_ADVICE
-        raise DogtlError(
-            f"{handle} can't be used as a module ({reason}): {advice}"
-        ) from error
+        problem = f"{handle} can't be used as a module ({reason})"
+        raise DogtlError(f"{problem}: {advice}") from error
     return folder
 
 

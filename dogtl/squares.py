@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -12,14 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import NotSharedError, error_text, log, progress, slug
+from dogtl.base import error_text, log, progress, slug
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
-    import distributed
     from PIL.Image import Image
-
-    from dogtl.cluster import Pool
 
 CODE = store.code_version(__file__, photos.__file__, "pillow")
 
@@ -84,18 +83,16 @@ def square_jpeg(photo: str | Path | Image, size: int) -> bytes:
 
     Its quality is 95, with full colour resolution. Raises what `read_photo` does.
     """
-    square = make_square(read_photo(photo, short_side=2 * size), size)
     buffer = io.BytesIO()
-    square.save(buffer, "JPEG", quality=95, subsampling="4:4:4")
+    try:
+        square = make_square(read_photo(photo, short_side=2 * size), size)
+        square.save(buffer, "JPEG", quality=95, subsampling="4:4:4")
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "there isn't enough memory for it") from None
     return buffer.getvalue()
 
 
-def square(
-    photos: Photos,
-    size: int,
-    home: Path | None = None,
-    client: distributed.Client | None = None,
-) -> Squares:
+def square(photos: Photos, size: int, home: Path | None = None, client=None) -> Squares:
     """Make the squares of all photos, except those made before, on all cores.
 
     Photos that can't be read are skipped and named in a warning.
@@ -166,11 +163,7 @@ def _square_file(path: Path, folder: Path, home: Path) -> Path:
 
 
 def _make_missing(
-    square_of: dict[Path, Path],
-    size: int,
-    split: str,
-    home: Path,
-    client: distributed.Client | None,
+    square_of: dict[Path, Path], size: int, split: str, home: Path, client
 ) -> dict[Path, str]:
     """Make the squares that don't exist yet; return the reason for each that fails.
 
@@ -186,20 +179,32 @@ def _make_missing(
         log.info("%s squares: nothing to do", split)
         return {}
     make = _make if client is None else partial(_make_if_same_photo, home)
-    with warnings.catch_warnings(action="ignore"), make_pool(client, home) as pool:
-        results = progress(pool.imap(make, jobs), len(jobs), f"{split} squares")
+    with warnings.catch_warnings(action="ignore"):
+        results = imap(make, jobs, client, home)
+        results = progress(results, len(jobs), f"{split} squares")
         reasons = dict(zip([path for path, *_ in jobs], results, strict=True))
     store.sweep(home / "squares" / str(size))
     return {path: reason for path, reason in reasons.items() if reason}
 
 
-def make_pool(client: distributed.Client | None, home: Path) -> ThreadPool | Pool:
-    """Return a pool of this machine's threads, or of a cluster's workers."""
-    if client is None:
-        return ThreadPool()
-    from dogtl.cluster import Pool
+def imap(
+    function: Callable, jobs: list, client, home: Path, size: int = 0, module=None
+) -> Iterator:
+    """Yield the results of a function for each job, in order.
 
-    return Pool(client, home)
+    Without a client, the threads of this machine compute them. Jobs that need a module
+    run one by one then, because the module itself uses all cores. With a client, the
+    workers of its cluster compute them; see `cluster.imap`.
+    """
+    if client is not None:
+        from dogtl import cluster  # imported here, because it imports this file
+
+        yield from cluster.imap(function, jobs, client, home, size, module)
+    elif module is not None:
+        yield from map(function, jobs)
+    else:
+        with ThreadPool() as pool:
+            yield from pool.imap(function, jobs)
 
 
 def _make(job: tuple[Path, Path, int]) -> str:
@@ -218,5 +223,5 @@ def _make_if_same_photo(home: Path, job: tuple[Path, Path, int]) -> str:
     """Make one square on another machine, if it sees the same photo."""
     path, file, _ = job
     if _square_file(path, file.parent, home) != file:
-        raise NotSharedError(path.parent)
+        raise FileNotFoundError(errno.ENOENT, "it's another photo here", str(path))
     return _make(job)

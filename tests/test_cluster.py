@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,17 @@ def test_photos_that_kill_every_worker_end_in_a_sentence(client, dogs, tmp_path)
     with pytest.raises(dogtl.DogtlError, match="several workers died") as error:
         two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
     assert sentence(error)
+
+
+def test_files_that_killed_runs_left_are_deleted(client, tmp_path):
+    old, running = tmp_path / ".seen-old", tmp_path / ".seen-running"
+    for file, hours in ((old, 25), (running, 23)):
+        file.touch()
+        os.utime(file, (time.time() - hours * 3600,) * 2)
+    jobs = [str(tmp_path)]
+    (seen,) = cluster.imap(os.listdir, jobs, client, tmp_path)
+    assert len(seen) == 2 and running.name in seen  # and this run's own
+    assert [*tmp_path.iterdir()] == [running]
 
 
 def test_no_scheduler_and_no_dask_end_in_a_sentence(monkeypatch):

@@ -215,6 +215,25 @@ def test_rights_that_are_missing_are_named_and_may_be_given_later(mine):
     assert predicted == f"43 {[unread, unlisted]}"
 
 
+def test_a_photo_too_large_for_the_memory_is_skipped_and_tried_again(mine, monkeypatch):
+    photo = dogtl.load_photos(mine).paths["valid"][3]
+    make_square = dogtl.squares.make_square
+
+    def run_out(image, size):
+        if image.size == (41, 43):
+            raise MemoryError
+        return make_square(image, size)
+
+    noise(41, 43).save(photo, "PNG")
+    with monkeypatch.context() as patch:
+        patch.setattr(dogtl.squares, "make_square", run_out)
+        skipped = dogtl.square(dogtl.load_photos(mine), 32).skipped
+    reason = "there isn't enough memory for it"
+    assert skipped == {"train": {}, "valid": {photo: reason}, "test": {}}
+    squares = dogtl.square(dogtl.load_photos(mine), 32)
+    assert not any(squares.skipped.values()) and files(squares)[photo].is_file()
+
+
 def test_a_split_without_a_readable_photo_gives_one_sentence(mine):
     for file in filter(Path.is_file, (mine / "test").rglob("*")):
         file.write_bytes(b"no image")
