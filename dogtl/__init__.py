@@ -16,7 +16,13 @@ from importlib import import_module
 
 from dogtl import toy
 from dogtl.base import DogtlError
-from dogtl.bottlenecks import Bottlenecks, extract, extract_features, read_square
+from dogtl.bottlenecks import (
+    Bottlenecks,
+    extract,
+    extract_features,
+    near_duplicates,
+    read_square,
+)
 from dogtl.evaluation import (
     Evaluation,
     confused_pairs,

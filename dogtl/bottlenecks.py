@@ -168,6 +168,46 @@ def find_leaks(
         yield f"{text}: only one of its labels can be correct"
 
 
+def near_duplicates(bottlenecks: dict[str, Bottlenecks]) -> dict[str, list]:
+    """Return the test photos that may be copies of training photos, nearest first.
+
+    A photo that was resized or saved again has other bytes, but nearly the same
+    bottleneck. So a test photo is suspected if it's nearer to a training photo than any
+    photo of valid is. Look at the pairs: suspicion isn't proof.
+
+    Parameters
+    ----------
+    bottlenecks : dict of str to Bottlenecks
+        As `extract` returns them.
+
+    Returns
+    -------
+    dict of str to list
+        ``photo`` and ``twin``, its nearest training photo, as paths; ``distance``, the
+        Euclidean one between their bottlenecks.
+
+    Examples
+    --------
+    >>> module = dogtl.load_module("toy")
+    >>> squares = dogtl.square(dogtl.load_photos("kennel"), module.size)
+    >>> len(dogtl.near_duplicates(dogtl.extract(squares, module))["photo"])
+    2
+    """
+    from scipy.spatial.distance import cdist
+
+    train, test = bottlenecks["train"], bottlenecks["test"]
+    of_valid = cdist(bottlenecks["valid"].features, train.features)
+    of_test = cdist(test.features, train.features)
+    limit = of_valid[of_valid > 0].min()  # equal photos are reported by extract
+    nearest = of_test.min(axis=1)
+    rows = np.argsort(nearest, kind="stable")[: np.count_nonzero(nearest < limit)]
+    return {
+        "photo": [test.paths[row] for row in rows],
+        "twin": [train.paths[twin] for twin in of_test[rows].argmin(axis=1)],
+        "distance": nearest[rows].tolist(),
+    }
+
+
 def extract_features(files: list[Path], module: Module) -> Iterator[np.ndarray]:
     """Yield the bottlenecks of squares, in batches of up to 8.
 

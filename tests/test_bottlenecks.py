@@ -153,6 +153,23 @@ def test_equal_photos_in_two_splits_or_breeds_are_told(mine, caplog, copies, sai
             assert text.startswith(start)
 
 
+def test_near_duplicates_are_found(few):
+    made = extract(few, Means())
+    rng = np.random.default_rng(0)
+    train, test = made["train"], made["test"]
+    assert dogtl.near_duplicates(made)["photo"] == []
+    gap = np.linalg.norm(made["valid"].features - train.features[:, None], axis=2).min()
+    features = test.features.copy()
+    for row, twin, share in ((2, 5, 0.5), (0, 1, 0.1)):
+        step = rng.normal(size=features.shape[1])
+        step *= share * gap / np.linalg.norm(step)
+        features[row] = train.features[twin] + step
+    found = dogtl.near_duplicates(made | {"test": replace(test, features=features)})
+    assert found["photo"] == [test.paths[0], test.paths[2]]
+    assert found["twin"] == [train.paths[1], train.paths[5]]
+    np.testing.assert_allclose(found["distance"], [0.1 * gap, 0.5 * gap], rtol=0.01)
+
+
 def test_steps_take_bottlenecks_with_something_replaced(done, monkeypatch):
     splits = {
         split: replace(
