@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import dogtl  # the public names; the others come from their own files
 from dogtl import cleanup, cluster, exports, linear, report, store, terminal
@@ -73,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:  # argparse itself would show dogtl's usage, not this command's
-        words = terminal.printable(" ".join(unknown))
-        options.parser.error(f"unrecognized arguments: {words}")
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     log.setLevel(logging.WARNING if options.quiet else logging.INFO)
     if not options.model:  # an exported model needs no home
         options.home = store.find_home(options.home)
@@ -99,9 +99,16 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors quote what was typed with control characters escaped."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(terminal.printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
     about = "Name the breed in a photo by transfer learning."
-    parser = argparse.ArgumentParser(prog="dogtl", description=about, epilog=EPILOG)
+    parser = _Parser(prog="dogtl", description=about, epilog=EPILOG)
     # Only some commands have these options, but all commands' code asks for them.
     parser.set_defaults(json=False, cluster=None, splits=None, model=None)
     parser.add_argument("--version", action="version", version=dogtl.__version__)
@@ -122,7 +129,7 @@ def _add_own_options(parser: argparse.ArgumentParser, command: str) -> None:
     elif command == "evaluate":
         add("--json", action="store_true", help="print JSON")
     elif command == "export":
-        add("folder", metavar="FOLDER", help="the folder to write")
+        add("folder", type=_path, metavar="FOLDER", help="the folder to write")
         add("--tflite", action="store_true", help="write model.tflite too")
     elif command == "predict":
         add("photo", nargs="+", metavar="PHOTO", help="a file, or a folder of them")

@@ -24,6 +24,7 @@ from dogtl.frameworks import import_tensorflow, quietly
 from dogtl.linear import LinearLayer, check_module
 from dogtl.modules import MODULES, Module, fingerprint_folder, load_network
 from dogtl.store import temporary_path, temporary_paths_of
+from dogtl.terminal import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -303,11 +304,11 @@ def _card(metadata: dict, tflite: bool) -> str:
         accuracy += f", on {metadata['n_photos']} held-out test photos"
     text, tflite_text = CARD.read_text("utf-8").split("<!-- tflite -->\n")
     return Template(text + tflite_text if tflite else text).substitute(
-        metadata["module"],
+        {key: markdown(str(value)) for key, value in metadata["module"].items()},
         size=metadata["size"],
         n=len(metadata["labels"]),
-        labels=", ".join(metadata["labels"]),
-        photos=metadata["photos"] or "not named",
+        labels=", ".join(map(markdown, metadata["labels"])),
+        photos=markdown(metadata["photos"] or "not named"),
         accuracy=accuracy,
         versions=", ".join(f"{name} {v}" for name, v in metadata["versions"].items()),
     )

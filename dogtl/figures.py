@@ -13,9 +13,10 @@ import io
 import math
 import os
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from html import escape
 from inspect import getdoc
@@ -52,6 +53,14 @@ TEXT_COLUMNS = ("breed", "prediction", "module", "photo", "square", "method", "c
 FIGURES: dict[str, Callable[..., Figure]] = {}  # the functions under `styled`, by name
 
 
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in the project's style; a breed's name may need letters that no font has."""
+    with style.context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
 class PageFigure(Figure):
     """A figure that notebooks show as HTML: only there can it have alternative text."""
 
@@ -68,7 +77,7 @@ class PageFigure(Figure):
             kind = "png"
             options = {"dpi": 2 * self.dpi, "metadata": REPRODUCIBLE_METADATA["png"]}
         buffer = io.BytesIO()
-        with style.context(STYLE):
+        with _style():
             self.savefig(buffer, format=kind, **options)
         data = base64.b64encode(buffer.getvalue()).decode()
         source = f"data:image/{kind};base64,{data}"
@@ -88,7 +97,7 @@ def styled(highlight: Callable = max, columns: tuple[str, ...] = ()) -> Callable
     def decorate(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         @wraps(draw)
         def drawn(*args, **options) -> Figure:
-            with style.context(STYLE):
+            with _style():
                 figure = draw(*args, **options)
                 figure.draw_without_rendering()  # the layout depends on the style
             figure.alt = figure.alt or alt_text(draw.__name__, *args, **options)
@@ -193,7 +202,7 @@ def save(figure: Figure, name: str, folder: Path | None = None) -> Figure:
         Where they go; default: ``DOGTL_FIGURES``, or else ``figures`` in the home.
     """
     images = [image for ax in figure.axes for image in ax.images]
-    with style.context(STYLE):
+    with _style():
         setp(images, interpolation="none")  # no resampling: smaller, and exact
         for suffix in dict.fromkeys((*FORMATS, rcParams["savefig.format"])):
             buffer = io.BytesIO()

@@ -75,7 +75,9 @@ def default_keras_config() -> Iterator[None]:
     try:
         import_tensorflow()
         import keras
-    except (AssertionError, ImportError, ValueError) as error:  # unknown settings
+    except AssertionError as error:  # it has no text
+        raise DogtlError(WRONG_BACKEND.format("unknown setting")) from error
+    except (ImportError, ValueError) as error:
         raise DogtlError(WRONG_BACKEND.format(error_text(error))) from error
     backend = keras.backend.backend()
     if backend != "tensorflow":

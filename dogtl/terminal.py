@@ -1,4 +1,4 @@
-"""Safe text for a terminal, and standard streams that are closed, full or broken."""
+"""Safe text for terminals and Markdown; standard streams that are closed or full."""
 
 import logging
 import os
@@ -9,11 +9,23 @@ from typing import NoReturn
 
 # control characters, line breaks, and characters that reorder text or aren't valid
 CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# characters that Markdown and HTML interpret; an underscore only at a word's end
+MARKUP = re.compile(r"[\\`*~#\[\]<>&$|]|\b_|_\b")
 
 
 def printable(text: str) -> str:
     """Return a line of text with control characters escaped: names may contain any."""
     return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def markdown(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line: names may contain HTML."""
+    return MARKUP.sub(r"\\\g<0>", printable(" ".join(text.split())))
+
+
+def markdown_code(text: str) -> str:
+    """Return text for a code span; there a backslash wouldn't escape a backtick."""
+    return printable(text).replace("`", "'")
 
 
 def show(*lines: str) -> None:

@@ -28,6 +28,7 @@ from nbclient.exceptions import CellExecutionError
 import dogtl
 from dogtl.base import choose, choose_module, choose_photos
 from dogtl.store import choice_name, find_home
+from dogtl.terminal import markdown, markdown_code
 
 HERE = Path(__file__).resolve().parent
 FIGURES = HERE.parent / "figures"
@@ -248,7 +249,8 @@ def gallery(figures: Path) -> str:
     sources = {file.stem: file.read_text("utf-8") for file in NOTEBOOKS}
     chosen = kernel_environment()
     names = [Path(chosen[f"DOGTL_{what}"]).name for what in ("PHOTOS", "MODULE")]
-    parts = [GALLERY.format(photos=names[0], module=names[1])]
+    photos, module = map(markdown_code, names)
+    parts = [GALLERY.format(photos=photos, module=module)]
     for name, caption in read_captions().items():
         if not (figures / f"{name}.png").exists():
             continue  # other photos: not every notebook draws every figure for them
@@ -256,9 +258,10 @@ def gallery(figures: Path) -> str:
         links = [f"[PDF]({name}.pdf)", f"[PNG, 300 dpi]({name}.png)"]
         if (figures / f"{name}.csv").exists():
             links.append(f"[numbers]({name}.csv)")
+        alt = markdown(describe(name, figures))
         in_latex = re.sub(r"([%&#_$])", r"\\\1", caption).replace(" \\%", r"\,\%")
         parts.append(
-            f"## {name}\n\n![{describe(name, figures)}]({name}.png)\n\n{caption}\n\n"
+            f"## {name}\n\n![{alt}]({name}.png)\n\n{caption}\n\n"
             f"{', '.join(links)}; from [{maker}](../notebooks/{maker}.ipynb)\n\n"
             + LATEX.format(name=name, caption=in_latex)
         )

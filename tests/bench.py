@@ -307,14 +307,22 @@ def start(scratch: Path) -> Iterator[Row]:
     yield step, mine, way, f"{base:.2f} s", ratio, "under 0.2 s"
 
 
-def memory(scratch: Path) -> Iterator[Row]:
-    words, peaks = ["--home", scratch, "--photos"], {}
-    few = draw_photos(scratch / "few", 100, SMALL, 10)
-    watch("-m", "dogtl", "square", *words, few)  # meets the module
+def peaks_of(program: list[str], scratch: Path) -> dict[tuple[str, int], float]:
+    """Return how many MB two steps take at most, for few photos and for many."""
+    peaks = {}
     for number in (500, 20_000):
         photos = draw_photos(scratch / f"{number}", number, SMALL, 10)
         for step in ("square", "extract"):
-            peaks[step, number] = watch("-m", "dogtl", step, *words, photos)[1]
+            words = [*program, step, "--home", scratch, "--photos", photos]
+            peaks[step, number] = watch(*words)[1]
+    return peaks
+
+
+def memory(scratch: Path) -> Iterator[Row]:
+    few = draw_photos(scratch / "few", 100, SMALL, 10)
+    words = ["square", "--home", scratch, "--photos", few]
+    watch("-m", "dogtl", *words)  # meets the module
+    peaks = peaks_of(["-m", "dogtl"], scratch)
     for step in ("square", "extract"):
         few, many = peaks[step, 500], peaks[step, 20_000]
         name = f"peak memory of `dogtl {step}`, 20,000 photos"

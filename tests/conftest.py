@@ -23,6 +23,8 @@ from dogtl.base import log
 
 matplotlib.use("Agg")  # not the variable, which would reach the notebooks' kernels
 
+# a breed, as it would be called to run a script on a page that names it
+HOSTILE = "a ](x.png) <svg onload=alert(1)> ![b"
 SUFFIXES = (".jpg", ".png", ".jpeg", ".bmp", ".tif", ".webp", ".gif", ".JPG")
 SIZES = ((70, 50), (41, 64), (32, 32), (33, 90), (120, 48))
 COUNTS = {"train": (9, 7, 8), "valid": (4, 3, 5), "test": (5, 6, 4)}
@@ -205,6 +207,14 @@ def keras_file(tmp_path_factory):
     with warnings.catch_warnings(action="ignore"):  # Keras' own
         keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(file)
     return file
+
+
+def random_layer(module) -> dogtl.LinearLayer:
+    """A layer that was never trained, for any module."""
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(module.n_features, 4)).astype(np.float32)
+    made_by = {"name": module.name, "fingerprint": module.fingerprint}
+    return dogtl.LinearLayer(kernel, np.zeros(4, np.float32), [*"abcd"], made_by, 0, {})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Means, all_steps, files_of, python, times_of
+from conftest import BREEDS, Means, all_steps, files_of, python, times_of
 from http_server import tarred
 from light import sketch
 
@@ -350,8 +350,18 @@ def test_odd_names(cli, light, mine, tmp_path, odd, shown):
     code, named, _ = cli("predict", photo, f"{odd}.png", "--photos", folder)
     assert code == 1 and named.count(shown) == 3
     assert not set(out + err + named) & {"\x1b", "\x9b", "\udce9"}
-    code, _, err = cli("square", f"--{odd}")
-    assert code == 2 and f"--{shown}" in err.splitlines()[-1]
+    for wrong in ("--", "--s="):  # which is no option, or may be several
+        code, _, err = cli("square", f"{wrong}{odd}")
+        assert code == 2 and f"{wrong}{shown}" in err.splitlines()[-1]
+
+
+def test_a_breed_in_letters_that_no_font_has(cli, mine, monkeypatch):
+    monkeypatch.setattr(dogtl, "load_module", lambda *_: Means())
+    for split in mine.iterdir():
+        (split / BREEDS[0]).rename(split / "犬")
+    code, out, err = cli("run", "--photos", mine)
+    assert (code, err) == (0, "")
+    assert "犬" in (figures_folder(out) / "per_breed.csv").read_text("utf-8")
 
 
 def test_old_and_new_figures_never_mix(cli, options, finished, monkeypatch):
@@ -476,6 +486,12 @@ def test_wrong_usage(cli, line):
     command = command if command in (*COMMANDS, "predict") else ""
     assert (code, out) == (2, "") and err.startswith(f"usage: dogtl {command}".strip())
     assert "error: " in err.splitlines()[-1]
+
+
+def test_an_export_to_nowhere_replaces_no_current_folder(cli):
+    code, out, err = cli("export", "")
+    assert (code, out) == (2, "") and "FOLDER: it's empty: give a path" in err
+    assert not list(Path().iterdir())
 
 
 def test_quiet_prints_only_the_result(cli, options, finished):

@@ -10,6 +10,9 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from conftest import HOSTILE
+
+import dogtl
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 sys.path.append(str(NOTEBOOKS))
@@ -114,3 +117,15 @@ def test_pages_describe_what_they_show(photos, module, tmp_path, monkeypatch):
     for file in (source / "README.md", source / "notebooks" / lesson.name):
         for shown in re.findall(r"[\w./]*?(\w+/\w+\.png)", file.read_text("utf-8")):
             assert (source / shown).read_bytes() != b"of this run", shown
+
+
+def test_a_breed_s_name_runs_no_script_on_the_pages(tmp_path, monkeypatch):
+    pytest.importorskip("sphinx", reason="the extra `notebooks` brings it")
+    monkeypatch.setenv("DOGTL_PHOTOS", str(tmp_path / "a`<svg onload=alert(1)>`"))
+    (tmp_path / "figures").mkdir()
+    columns = {"photos": [5], "accuracy": [1], "low": [0.5], "high": [1]}
+    made = {"breed": [HOSTILE], **columns}
+    dogtl.figures.publish(dogtl.figures.per_breed, made, tmp_path / "figures")
+    execute.write_pages({}, tmp_path / "figures", tmp_path / "site")
+    page = (tmp_path / "site" / "figures" / "README.html").read_text("utf-8")
+    assert "&lt;svg onload" in page and "<svg onload" not in page

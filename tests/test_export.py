@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import files_of, python, sentence
+from conftest import HOSTILE, files_of, python, random_layer, sentence
 from PIL import Image
 
 import dogtl
-from dogtl import DogtlError, LinearLayer, load_model, load_module
+from dogtl import DogtlError, load_model, load_module
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 NEAR, NEAR_TFLITE, MARGIN = 1e-5, 1e-4, 1e-3  # probabilities
@@ -26,14 +26,6 @@ def kennel_model(kennel, tmp_path_factory):
     made = (kennel.layer, kennel.module, folder, kennel.evaluation, True, "kennel")
     assert dogtl.export(*made) == folder
     return folder
-
-
-def random_layer(module) -> LinearLayer:
-    """A layer that was never trained, for any module."""
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(module.n_features, 4)).astype(np.float32)
-    made_by = {"name": module.name, "fingerprint": module.fingerprint}
-    return LinearLayer(kernel, np.zeros(4, np.float32), [*"abcd"], made_by, 0.0, {})
 
 
 # --- without dogtl --------------------------------------------------------------------
@@ -173,6 +165,15 @@ def test_every_kind_of_module(request, kind, name, source, tmp_path):
     assert (source == LOCAL) != ("see that page" in card)
     assert str(place.parent) not in card + json.dumps(model.facts)
     assert "LiteRT" not in card and not (model.folder / "model.tflite").exists()
+
+
+def test_no_name_writes_html_or_markup_into_the_card(grid, tmp_path):
+    module = load_module(grid)
+    layer = replace(random_layer(module), breeds=[HOSTILE, "_b_", "001.C_d", "\udce9"])
+    made = (layer, module, tmp_path / "model")
+    card = (dogtl.export(*made, photos="<b>\n|`x`") / "README.md").read_text("utf-8")
+    for shown in (r"\](x.png) \<svg onload", r", \_b\_, 001.C_d,", r"\<b\> \|\`x\`;"):
+        assert shown in card
 
 
 # --- whole or not at all --------------------------------------------------------------

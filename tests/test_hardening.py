@@ -13,13 +13,15 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+import bench
 import light
 import numpy as np
 import pytest
-from conftest import files_of, sentence, times_of
+from conftest import files_of, python, random_layer, sentence, times_of
 
 import dogtl
 from dogtl import store
+from dogtl.frameworks import is_saved_model
 
 PROGRAM = Path(light.__file__)
 # Its children have imported everything when they begin.
@@ -121,6 +123,15 @@ def test_killed_before_any_file_has_its_name_it_goes_on(start, alone, home):
     assert files_of(home) == alone
 
 
+def test_three_processes_make_one_module(home):
+    code = "import dogtl; print(dogtl.load_module('toy_random'))"
+    three = [python(code) for _ in range(3)]
+    said = [process.communicate(timeout=300) for process in three]
+    assert [process.returncode for process in three] == [0] * 3, said
+    (folder,) = (path for path in (home / "modules").iterdir() if path.is_dir())
+    assert folder.name.startswith("toy_random-") and is_saved_model(folder)
+
+
 def test_four_runs_at_once(start, alone, home, tmp_path):
     four = [start(log=tmp_path / f"{i}") for i in range(4)]
     for process in four:
@@ -178,7 +189,7 @@ def narrower(data: bytes) -> bytes:
 ARRAYS = ("bottlenecks", "linear", "layers")
 DAMAGES = (emptied, cut, flipped, short_of_a_field, narrower)
 DAMAGED = [(kind, damage) for kind in ARRAYS for damage in DAMAGES]
-DAMAGED += [("squares", emptied), ("figures", emptied)]
+DAMAGED += [("squares", emptied), ("figures", emptied), ("figures", None)]
 
 
 @pytest.mark.parametrize(("kind", "damage"), DAMAGED)
@@ -186,7 +197,10 @@ def test_damaged_files_are_made_again(run, alone, home, kind, damage):
     assert run()[0] == 0
     for name in files_of(home / kind):
         file = home / kind / name
-        file.write_bytes(damage(file.read_bytes()))
+        if damage:
+            file.write_bytes(damage(file.read_bytes()))
+        elif file.suffix == ".png":  # one of a figure's three files is deleted
+            file.unlink()
     assert run()[0] == 0 and files_of(home) == alone
 
 
@@ -278,7 +292,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
 
 
 @pytest.fixture
-def disk(tmp_path):
+def disk(tmp_path, thorough):
     """Mount a disk in memory, or change it; gives its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -288,7 +302,8 @@ def disk(tmp_path):
         line = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
         done = subprocess.run(line, capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"only root mounts; `unshare -rm` helps: {done.stderr.strip()}")
+            end = pytest.fail if thorough else pytest.skip
+            end(f"only root mounts; `unshare -rm` helps: {done.stderr.strip()}")
         return folder
 
     yield mount
@@ -328,6 +343,20 @@ def test_a_kennel_on_a_full_disk(disk, thorough, program, sizes):
     assert program == [PROGRAM] or "accuracy 0.929" in done.stdout
 
 
+@pytest.mark.parametrize("size", [8, 600, 2600])
+def test_a_model_on_a_full_disk(disk, home, thorough, size):
+    if size != 600 and not thorough:
+        pytest.skip("each takes seconds: --all")
+    folder, module = disk(f"size={size}k"), dogtl.load_module("toy")
+    for write in (
+        lambda: dogtl.load_module("toy_random", home=folder / "home"),
+        lambda: dogtl.export(random_layer(module), module, folder / "model"),
+    ):
+        with pytest.raises(dogtl.DogtlError, match="No space left") as caught:
+            write()
+        assert sentence(caught) and not files_of(folder)
+
+
 def test_a_read_only_disk(disk, run):
     home = disk("size=9m") / "home"
     code, before = run(home=home)
@@ -339,6 +368,24 @@ def test_a_read_only_disk(disk, run):
     assert times_of(home) == times
     code, said = run(home=home / "other")
     assert code == 1 and said.endswith("other: Read-only file system\n"), said
+
+
+# --- many photos ----------------------------------------------------------------------
+
+MEANS = """
+import sys
+import light
+light.dogtl.load_module = lambda *_: light.Means(8)
+sys.exit(light.cli.main(sys.argv[1:]))
+"""
+
+
+def test_memory_hardly_grows_with_the_number_of_photos(tmp_path, thorough):
+    if not thorough:
+        pytest.skip("it takes a minute: --all")
+    peaks = bench.peaks_of(["-c", MEANS], tmp_path)
+    for step in ("square", "extract"):
+        assert peaks[step, 20_000] - peaks[step, 500] <= 150, peaks
 
 
 # --- where it runs --------------------------------------------------------------------

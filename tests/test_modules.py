@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import astuple
 from pathlib import Path
@@ -261,15 +262,28 @@ def test_model_files_that_could_run_code_or_are_none(tmp_path, home):
     refused("missing.keras", tmp_path / "missing.keras")
 
 
-@pytest.mark.parametrize("backend", ["jax", "nonsense"])
-def test_another_backend_of_keras_is_refused(grid, backend, monkeypatch):
-    """None of the two can be imported here."""
-    monkeypatch.setenv("KERAS_BACKEND", backend)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KERAS_BACKEND", "jax"),
+        ("KERAS_BACKEND", "nonsense"),
+        ("backend", "jax"),
+        ("floatx", "float99"),
+    ],
+)
+def test_another_backend_of_keras_is_refused(grid, name, value, tmp_path, monkeypatch):
+    """None of them can be imported here; the last two are in keras.json."""
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    (tmp_path / "keras.json").write_text(json.dumps({name: value}))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    if name.isupper():
+        monkeypatch.setenv(name, value)
     code = "import sys, dogtl.cli; sys.exit(dogtl.cli.main(sys.argv[1:]))"
     process = python(code, "fetch", "--module", grid)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
-    assert backend in err and "set KERAS_BACKEND=tensorflow" in sentence(err)
+    shown = "unknown setting" if name == "floatx" else value
+    assert shown in err and "set KERAS_BACKEND=tensorflow" in sentence(err)
 
 
 SETTINGS = """
@@ -345,6 +359,12 @@ def test_tensorflow_says_nothing_and_no_variable_is_set(photos, grid, colours):
     assert process.returncode == 0, err
     foreign = [line for line in err.splitlines() if not line.startswith("dogtl: ")]
     assert foreign == ["(2, 6)"]
+
+
+def test_tensorflow_is_imported_with_standard_error_closed():
+    code = "import dogtl; dogtl.import_tensorflow()"
+    line = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code]
+    subprocess.run(line, check=True)
 
 
 # --- what is no module ----------------------------------------------------------------

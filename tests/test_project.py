@@ -123,6 +123,14 @@ def installed(source, tmp_path_factory) -> Path:
     return folder / "site"
 
 
+def test_tests_are_not_much_longer_than_what_they_test():
+    def n_lines(folder: str) -> int:
+        files = (ROOT / folder).rglob("*.py")
+        return sum(file.read_text("utf-8").count("\n") for file in files)
+
+    assert n_lines("tests") < 1.5 * n_lines("dogtl")
+
+
 def test_papers_name_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == dogtl.__version__ and citation["cff-version"]

@@ -1,6 +1,7 @@
 """The toy module knows no breed, and its bottlenecks tell the breeds apart."""
 
 import json
+from dataclasses import astuple
 from itertools import combinations
 from pathlib import Path
 
@@ -101,6 +102,10 @@ def test_the_random_module_is_made_once_and_whole(home, capfd, monkeypatch):
     assert dogtl.load_module("toy_random").fingerprint == module.fingerprint
     assert times_of(home) == before
     assert not list(home.rglob("*.part"))
+    emptied = module.folder / "saved_model.pb"
+    emptied.write_bytes(b"")
+    again = dogtl.load_module("toy_random")
+    assert emptied.stat().st_size and astuple(again)[:6] == astuple(module)[:6]
 
 
 def test_an_export_that_is_cut_off_leaves_nothing(tmp_path, monkeypatch):
