@@ -89,7 +89,7 @@ def test_keras_comes_out_alike_as_lesson_3_says(kennel):
         keras.utils.set_random_seed(seed)
         model = keras.Sequential([keras.layers.Dense(12)])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
+        model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
         stop = keras.callbacks.EarlyStopping(patience=10)
         how = {"epochs": 100, "callbacks": [stop], "verbose": 0}
         judge = (unseen, valid.labels)

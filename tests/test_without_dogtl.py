@@ -7,7 +7,7 @@ would run them, except that Keras' networks get random weights.
 import json
 import re
 import shutil
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,6 +39,7 @@ def test_it_is_short_and_needs_no_dogtl(file):
     assert "dogtl" not in block(file)
 
 
+@cache  # the blocks share it: building it and tracing its functions takes longest
 def untrained(build, **options):
     """A network of Keras with random weights whose features vary as trained ones do.
 
