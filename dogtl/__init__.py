@@ -7,7 +7,7 @@
     layer = dogtl.train(bottlenecks)
     evaluation = dogtl.evaluate(layer, bottlenecks["test"])
 
-Each line is one step. Its results are stored, so a second run is quick.
+Each line is one step. The slow ones store their results, so a second run is quick.
 """
 
 __version__ = "1.0.0"  # above the imports, because dogtl.exports imports it

@@ -21,9 +21,9 @@ def choose(given: str | Path | None, variable: str, default: str) -> str:
     """Return a choice: the argument, the environment variable or the default.
 
     The result is a word, a handle with ``://`` or ``keras:``, or an absolute path. A
-    `Path` is always a path; text is one if it holds a ``/`` or a ``:`` (except
-    ``keras:`` and a name) or ends in ``.csv``. Relative paths start at the current
-    folder.
+    `Path` is always a path. A string is one if it holds a ``/`` or a ``:`` (except
+    ``keras:`` and a name) or ends in ``.csv`` or ``.keras``. Relative paths start at
+    the current folder.
     """
     value = str(given or os.environ.get(variable) or default)
     is_name = is_word(value.removeprefix(KERAS)) and not isinstance(given, Path)
@@ -57,7 +57,7 @@ def choose_size(given: int | None) -> int | None:
 def is_word(value: str) -> bool:
     """Return whether a choice is a word, rather than a path or a handle."""
     has_separator = any(mark in value for mark in ("/", ":", os.sep))
-    return not has_separator and not value.endswith(".csv")
+    return not has_separator and not value.endswith((".csv", ".keras"))
 
 
 def slug(value: str) -> str:

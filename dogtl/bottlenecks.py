@@ -10,17 +10,20 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dogtl import modules, store, toy
+from dogtl import frameworks, modules, store, toy
 from dogtl.base import DogtlError, explain_errors, log, plural, progress
 from dogtl.modules import Module
-from dogtl.squares import Squares, imap
+from dogtl.parallel import imap
+from dogtl.squares import Squares
 
 BATCH = 8  # squares: fits the CPU cache; 1 or 32 take 1.4 times as long
 READERS = 4  # threads, enough since reading is fast compared with the network
 READ_AHEAD = 256  # limits how many items wait in memory for the network
 SHARD = 256  # squares per stored file: the most that a killed run loses
 MAX_FEATURE = 1e15  # the sum of thousands of squared features still fits float32
-CODE = store.code_version(__file__, modules.__file__, "tensorflow", "pillow")
+CODE = store.code_version(
+    __file__, frameworks.__file__, modules.__file__, "tensorflow", "pillow"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,7 +59,7 @@ class Bottlenecks:
         return f"{n} {bottlenecks} of {width} features, {len(self.breeds)} breeds"
 
 
-class Square(NamedTuple):
+class PendingSquare(NamedTuple):
     """A square whose bottleneck isn't stored yet."""
 
     hash: str
@@ -117,10 +120,10 @@ def extract(
     for split, paths in squares.paths.items():
         files = squares.files[split]
         hashes[split] = list(imap(store.fingerprint_file, files, client, home))
-        rows = map(Square, hashes[split], files, paths)
+        rows = map(PendingSquare, hashes[split], files, paths)
         shards = _missing_shards(rows, known)
         if shards:
-            computed = imap(compute, shards, client, home, size=1, module=module)
+            computed = imap(compute, shards, client, home, 1, module)
             # Each iteration computes and stores one shard.
             for file in progress(computed, len(shards), f"{split} bottlenecks"):
                 known |= _load_shard(file, module.n_features)
@@ -198,7 +201,8 @@ def near_duplicates(bottlenecks: dict[str, Bottlenecks]) -> dict[str, list]:
     train, test = bottlenecks["train"], bottlenecks["test"]
     of_valid = cdist(bottlenecks["valid"].features, train.features)
     of_test = cdist(test.features, train.features)
-    limit = of_valid[of_valid > 0].min()  # equal photos are reported by extract
+    different = of_valid[of_valid > 0]  # equal photos are reported by extract
+    limit = different.min() if len(different) else 0.0
     nearest = of_test.min(axis=1)
     rows = np.argsort(nearest, kind="stable")[: np.count_nonzero(nearest < limit)]
     return {
@@ -330,15 +334,15 @@ def _load_shard(file: Path, n_features: int) -> dict[str, np.ndarray]:
 
 
 def _missing_shards(
-    squares: Iterable[Square], known: dict[str, np.ndarray]
-) -> list[list[Square]]:
+    squares: Iterable[PendingSquare], known: dict[str, np.ndarray]
+) -> list[list[PendingSquare]]:
     """Return the squares whose bottlenecks aren't known, each once, in shards."""
     missing = {square.hash: square for square in squares if square.hash not in known}
     rows = list(missing.values())
     return [rows[i : i + SHARD] for i in range(0, len(rows), SHARD)]
 
 
-def _compute_shard(module: Module, folder: Path, squares: list[Square]) -> Path:
+def _compute_shard(module: Module, folder: Path, squares: list[PendingSquare]) -> Path:
     """Compute and store the bottlenecks of some squares; return their file."""
     hashes = [square.hash for square in squares]
     files = [square.file for square in squares]

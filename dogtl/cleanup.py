@@ -1,7 +1,6 @@
 """What ``dogtl clean`` deletes: stored results that nobody needs anymore."""
 
 import os
-from itertools import product
 from pathlib import Path
 
 from dogtl import bottlenecks, linear, report, store
@@ -17,9 +16,10 @@ SHORT_HASH = "[0-9a-f]" * 8  # of figures' folders
 def find_unneeded(photos: Photos, home: Path) -> list[Path]:
     """Return the files in a home that can be deleted: dogtl can make them again.
 
-    The squares of these photos stay. So does what belongs to a trained layer: its
-    module's bottlenecks, its copy in ``linear`` and its newest figures. Photos,
-    modules, layers and files that dogtl didn't make stay, too.
+    The squares of these photos stay, in the sizes that trained layers need; those of
+    other photos don't. What belongs to a trained layer stays: its module's bottlenecks,
+    its copy in ``linear`` and its newest figures. So do photos, modules, layers and
+    files that dogtl didn't make.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def find_unneeded(photos: Photos, home: Path) -> list[Path]:
     found += [shard for shard in shards if shard.parent.name not in folders]
     copies = [file for file in home.glob(f"linear/{HASH}.npz") if file.is_file()]
     found += [copy for copy in copies if copy.read_bytes() not in layer_bytes]
-    for name, suffix in product(report.FIGURE_NAMES, ("csv", "png", "pdf", "svg")):
-        figures = home.glob(f"figures/*-{SHORT_HASH}/{name}.{suffix}")
+    for name in report.FIGURE_NAMES:
+        figures = home.glob(f"figures/*-{SHORT_HASH}/{name}.*")
         found += [file for file in figures if file.parent not in current_figures]
     root = home.resolve()
     # skip what lies behind a link

@@ -209,7 +209,7 @@ def _check_none_skipped(squares: dogtl.Squares) -> None:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    """Delete what no trained choice needs; say how much that was."""
+    """Delete results that can be made again, as `COMMANDS` says; print how many."""
     # Stop if this choice was never trained: after a typo, all squares would be deleted.
     _read_layer(options)
     photos = dogtl.load_photos(options.photos, options.home)
@@ -263,7 +263,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _check_writable(file: Path) -> None:
     """Raise DogtlError if a file can't be written: now, not after all predictions."""
-    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+    is_special = file.exists() and not file.is_file()  # /dev/stdout and the like
+    place = file if is_special else Path(os.path.realpath(file)).parent
+    if file.is_dir() or not os.access(place, os.W_OK):
         raise DogtlError(f"{file} can't be written: choose another file")
 
 

@@ -9,7 +9,6 @@ a single process, and stores the same files under the same names. So nothing nee
 merged, and Dask reschedules the tasks of lost workers.
 """
 
-import errno
 import logging
 import os
 import threading
@@ -54,18 +53,23 @@ def connect(address: str | None) -> AbstractContextManager:
 
 
 def imap(
-    function: Callable, jobs: list, client, home: Path, size: int = 0, module=None
+    function: Callable,
+    jobs: list,
+    client,
+    home: Path,
+    jobs_per_task: int | None = None,
+    module=None,
 ) -> Iterator:
     """Yield the results of a function for each job, in order; workers compute them.
 
-    The workers are those of a `distributed.Client`, and share the home. A task has
-    `size` jobs, which defaults to a shard of photos. If the jobs need a module, each
+    The workers are those of a `distributed.Client`, and share the home. Unless given, a
+    task has as many jobs as a shard has photos. If the jobs need a module, each
     worker loads it once. Raises DogtlError if a task fails.
     """
     from distributed import KilledWorker
 
-    size = size or bottlenecks.SHARD
-    shards = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    step = jobs_per_task or bottlenecks.SHARD
+    groups = [jobs[i : i + step] for i in range(0, len(jobs), step)]
     if not client.nthreads():
         log.info("the cluster has no worker yet; waiting for one")
     with ExitStack() as stack:
@@ -73,7 +77,7 @@ def imap(
         with suppress(OSError):  # the home may be read-only, if nothing is left to do
             probe = stack.enter_context(_make_probe(home)).name
         work = partial(_run_task, function, CODE, probe, module)
-        tasks = client.map(work, shards, pure=False, batch_size=64)
+        tasks = client.map(work, groups, pure=False, batch_size=64)
         stack.callback(client.cancel, tasks)  # those left after an error or Control-C
         try:
             for task in tasks:
@@ -124,7 +128,7 @@ def _check_and_load(module: Module) -> None:
         if module.fingerprint in _checked_modules:
             return
         if modules.fingerprint_folder(module.folder) != module.content:
-            file = str(module.folder / "saved_model.pb")
-            raise FileNotFoundError(errno.ENOENT, "it's another module here", file)
+            problem = f"a worker can't see {module.folder} as you do"
+            raise DogtlError(f"{problem}: all workers must share it")
         module(np.zeros([1, module.size, module.size, 3], np.float32))
         _checked_modules.add(module.fingerprint)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dogtl.base import DogtlError
 from dogtl.bottlenecks import Bottlenecks, check_finite
 from dogtl.linear import LinearLayer, check_module
 
@@ -110,6 +111,8 @@ def evaluate(layer: LinearLayer, test: Bottlenecks) -> Evaluation:
     True
     """
     check_module(layer, test.module["name"], test.module["fingerprint"])
+    if layer.breeds != test.breeds:
+        raise DogtlError("the layer knows other breeds: train it on these photos")
     check_finite(test.features, test.paths, test.module["name"])
     probabilities = layer.probabilities(test.features)
     return Evaluation(probabilities, test.labels, test.breeds, test.paths)

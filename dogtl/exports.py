@@ -22,7 +22,13 @@ from dogtl.base import KERAS, MAX_SIZE, DogtlError, explain_errors
 from dogtl.evaluation import Evaluation
 from dogtl.frameworks import import_tensorflow, quietly
 from dogtl.linear import LinearLayer, check_module
-from dogtl.modules import MODULES, Module, fingerprint_folder, load_network
+from dogtl.modules import (
+    MODULES,
+    Module,
+    fingerprint_folder,
+    join_fingerprint,
+    load_network,
+)
 from dogtl.store import temporary_path, temporary_paths_of
 from dogtl.terminal import markdown
 
@@ -184,7 +190,7 @@ def load_model(folder: str | Path) -> Model:
         n_features=len(metadata["labels"]),
         n_parameters=metadata["module"].get("n_parameters", 0),
         multiply_adds=metadata["module"].get("multiply_adds", 0),
-        fingerprint=f"{fingerprint_folder(folder)}-{size}",
+        fingerprint=join_fingerprint(fingerprint_folder(folder), size),
         breeds=metadata["labels"],
         facts=metadata,
     )

@@ -37,7 +37,7 @@ PAGE_WIDTH = 7.0  # inches: the text of a whole page
 CAPTION_SIZE = 6.5  # points: the captions below a gallery's images
 CAPTION_CHARACTER = 0.066  # inches: how wide a character of that size is
 CAPTION_LINE = 0.14  # inches: how high a line of that size is
-BLUE = "C1"  # the style's second colour
+ACCENT = "C1"  # the style's second colour
 STYLE = [Path(__file__).with_suffix(".mplstyle")]  # where they disagree, the last wins
 if os.environ.get("DOGTL_STYLE"):
     STYLE.append(os.environ["DOGTL_STYLE"])
@@ -119,7 +119,7 @@ def publish(
     Parameters
     ----------
     draw : callable
-        One of this module's functions; the files are named after it.
+        One of this file's functions; the files are named after it.
     table : dict of str to list
         What it draws.
     folder : Path, optional
@@ -275,7 +275,7 @@ def cropped_away(table: dict) -> Figure:
     xlabel = "share of the photo that is cut off"
     figure, ax = _plot(COLUMN_WIDTH, 2.2, xlabel, "photos")
     low, high = np.array(table["low"]), np.array(table["high"])
-    ax.bar(low, table["photos"], high - low, align="edge", color=BLUE, edgecolor="w")
+    ax.bar(low, table["photos"], high - low, align="edge", color=ACCENT, edgecolor="w")
     ax.set_xlim(low[0], high[np.array(table["photos"]) > 0].max())
     return figure
 
@@ -284,7 +284,7 @@ def cropped_away(table: dict) -> Figure:
 def one_bottleneck(table: dict) -> Figure:
     """The ``value`` of each ``feature`` of one photo."""
     figure, ax = _plot(PAGE_WIDTH, 1.8, "feature", "value")
-    ax.vlines(table["feature"], 0, table["value"], color=BLUE, linewidth=0.8)
+    ax.vlines(table["feature"], 0, table["value"], color=ACCENT, linewidth=0.8)
     ax.set(xmargin=0.01, ylim=(0, None))
     return figure
 
@@ -382,8 +382,8 @@ def wilson_picture(table: dict) -> Figure:
     interval = truth[(low <= observed) & (observed <= high)][[0, -1]]
     ax.fill_between(truth, low, high, color="0.85")
     ax.hlines(observed, truth[0], truth[-1], color="black", linewidth=0.8)
-    ax.hlines(observed, *interval, color=BLUE, linewidth=3)
-    ax.vlines(interval, 0, observed, color=BLUE, linewidth=0.8, linestyle=":")
+    ax.hlines(observed, *interval, color=ACCENT, linewidth=3)
+    ax.vlines(interval, 0, observed, color=ACCENT, linewidth=0.8, linestyle=":")
     ax.set(xlim=truth[[0, -1]], ylim=truth[[0, -1]])
     return figure
 
@@ -442,7 +442,7 @@ def calibration(table: dict) -> Figure:
     """``accuracy`` against the mean ``confidence`` of the predictions, in bins."""
     figure, ax = _plot(COLUMN_WIDTH, 2.8, "mean confidence", "accuracy, 95 % interval")
     ax.plot([0, 1], [0, 1], color="0.6", linestyle="-", linewidth=0.8)
-    ax.vlines(table["confidence"], table["low"], table["high"], color=BLUE)
+    ax.vlines(table["confidence"], table["low"], table["high"], color=ACCENT)
     ax.plot(table["confidence"], table["accuracy"], "o", color="black", linestyle="")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
@@ -553,7 +553,7 @@ def _sort_rows(table: dict, by: str) -> dict[str, np.ndarray]:
 def _dots(ax: Axes, names: list, shares: list, table: dict, filled=None) -> None:
     """Draw a row for each name: its interval, and a dot, hollow where not `filled`."""
     for row, share in enumerate(shares):
-        ax.hlines(row, table["low"][row], table["high"][row], color=BLUE, linewidth=1)
+        ax.hlines(row, table["low"][row], table["high"][row], color=ACCENT, linewidth=1)
         fill_color = "black" if filled is None or filled[row] else "white"
         ax.plot(share, row, "o", color="black", markerfacecolor=fill_color)
     ax.set_yticks(range(len(names)), names)
@@ -565,7 +565,7 @@ def _bars(names: list[str], values: list, xlabel: str) -> tuple[Figure, Axes]:
     """Draw a bar for each name, the first one on top."""
     rows = range(len(names))
     figure, ax = _plot(PAGE_WIDTH, 0.6 + 0.19 * max(1, len(names)), xlabel, "")
-    ax.barh(rows, list(values)[::-1], color=BLUE)
+    ax.barh(rows, list(values)[::-1], color=ACCENT)
     ax.set_yticks(rows, names[::-1])
     return figure, ax
 

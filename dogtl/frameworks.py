@@ -107,7 +107,7 @@ def export_keras(network, folder: Path, facts: dict | None = None) -> None:
     def call(images, training=False):
         return network(images, training=training)
 
-    call.get_concrete_function(images, training=True)
+    call.get_concrete_function(images, training=True)  # so that it's saved too
     serving = call.get_concrete_function(images, training=False)
     module = tf.train.Checkpoint()
     module.__call__ = call
@@ -126,7 +126,9 @@ def export_keras(network, folder: Path, facts: dict | None = None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
     except Exception as error:  # TensorFlow raises errors of many classes
-        if not is_saved_model(folder):  # no other process was faster, and swept ours
+        # If another process has finished this folder and deleted our temporary one,
+        # the error doesn't matter.
+        if not is_saved_model(folder):
             problem = f"{folder} can't be written ({error_text(error)})"
             raise DogtlError(f"{problem}: make room, or choose another home") from error
     finally:

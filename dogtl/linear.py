@@ -16,7 +16,7 @@ LOSS_LIMIT = 1.1  # once a loss is 10 % above the lowest, no stronger penalty is
 PATIENCE = 20  # epochs without a lower validation loss before training stops
 MAX_EPOCHS = 300
 # this share of the mean variance is added, so nearly constant features aren't blown up
-VARIANCE_FLOOR = 0.1
+VARIANCE_SHARE = 0.1
 MIN_SPREAD = 1e-33  # features below count as constant: their weights would overflow
 HISTORY = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
 FIELD_TYPES = dict.fromkeys(("kernel", "bias", *HISTORY), np.ndarray)  # as stored
@@ -67,7 +67,7 @@ class LinearLayer:
 
         Raises DogtlError if they're too large for 32-bit numbers.
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # said below
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
             scores = features @ self.kernel + self.bias
         if not np.isfinite(scores).all():
             problem = "some bottlenecks are far larger than those it was trained on"
@@ -230,7 +230,7 @@ def train(bottlenecks: dict[str, Bottlenecks], home: Path | None = None) -> Line
     if not layer.kernel.any():
         log.warning("all bottlenecks of train are equal: choose another module")
     if not layer.stopped_early:
-        log.warning("%s: its loss was still falling", layer)
+        log.warning("%s: training longer may help", layer)
     return layer
 
 
@@ -292,12 +292,12 @@ def fit(
         check_finite(data.features, data.paths, data.module["name"])
     mean, spread = _mean_and_spread(train.features)
     inputs = (train.features - mean) / spread
-    with np.errstate(over="ignore"):  # said below
-        unseen = (valid.features - mean) / spread
-    if not np.abs(unseen).max() <= MAX_FEATURE:
+    with np.errstate(over="ignore"):  # reported below
+        valid_inputs = (valid.features - mean) / spread
+    if not np.abs(valid_inputs).max() <= MAX_FEATURE:
         problem = f"{valid.module['name']} gives far larger bottlenecks for valid"
         raise DogtlError(f"{problem} than for train: choose another module")
-    splits = {"train": (inputs, train.labels), "valid": (unseen, valid.labels)}
+    splits = {"train": (inputs, train.labels), "valid": (valid_inputs, valid.labels)}
     weights, history = _minimize_loss(splits, len(train.breeds), l2, patience)
     kernel = weights[:-1] / spread[:, None]  # for unstandardized features
     bias = weights[-1] - mean @ kernel
@@ -311,23 +311,23 @@ def _minimize_loss(splits: dict, n_breeds: int, l2: float, patience: int) -> tup
     """
     from scipy.optimize import minimize
 
-    features, labels = splits["train"]
+    features, train_labels = splits["train"]
     shape = (features.shape[1] + 1, n_breeds)
     history: dict[str, list[float]] = {name: [] for name in HISTORY}
     best_weights = None
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape).astype(np.float32)
-        loss, gradient, _ = loss_and_gradient(weights, features, labels, l2)
+        loss, gradient, _ = loss_and_gradient(weights, features, train_labels, l2)
         return loss, gradient.ravel().astype(np.float64)
 
     def after_epoch(flat: np.ndarray) -> None:
         nonlocal best_weights
         weights = flat.reshape(shape).astype(np.float32)
-        for split, (inputs, correct) in splits.items():
+        for split, (inputs, labels) in splits.items():
             logits = inputs @ weights[:-1] + weights[-1]
-            accuracy = (logits.argmax(axis=1) == correct).mean()
-            history[f"{split}_loss"].append(cross_entropy(logits, correct))
+            accuracy = (logits.argmax(axis=1) == labels).mean()
+            history[f"{split}_loss"].append(cross_entropy(logits, labels))
             history[f"{split}_accuracy"].append(accuracy)
         epoch = len(history["valid_loss"]) - 1
         best_epoch = np.argmin(history["valid_loss"])  # both are counted from 0
@@ -387,7 +387,7 @@ def check_module(layer: LinearLayer, name: str, fingerprint: str) -> None:
 
 
 def save_layer(layer: LinearLayer, file: Path) -> None:
-    """Write a layer as ``.npz``: equal layers give equal bytes, and nothing can run."""
+    """Write a layer as ``.npz``: equal layers give equal bytes."""
     fields = vars(layer) | layer.history | {"module": list(layer.module.values())}
     del fields["history"]
     store.save_arrays(file, fields)
@@ -416,9 +416,9 @@ def read_layer(file: Path) -> LinearLayer | None:
 
 
 def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each feature's mean and a smoothed standard deviation."""
+    """Return each feature's mean and a regularized standard deviation."""
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
-    spread = np.sqrt(variance + VARIANCE_FLOOR * variance.mean())
+    spread = np.sqrt(variance + VARIANCE_SHARE * variance.mean())
     spread[spread < MIN_SPREAD] = np.inf  # so that its weight is 0
     return mean.astype(np.float32), spread.astype(np.float32)

@@ -32,16 +32,15 @@ KERAS_NAME_ADVICE = (
     " its home here"
 )
 
-# TF Hub's addresses redirect to Kaggle today. If a public project loads a module from
-# Kaggle, that address is given. The sizes are from the modules' own pages.
+# TF Hub's addresses redirect to Kaggle. Kaggle's own address is given where other
+# projects are known to use it. The sizes are from the modules' own pages.
 HUB = "https://tfhub.dev/google/imagenet/"
 KAGGLE = "https://www.kaggle.com/models/google/"
-MADE_AT_FIRST_USE = "made at first use"
 MODULES = {  # by name: the folder or address, and the size that it was trained on
     "toy": (str(toy.MODULE), 112),
     "toy_small": (str(toy.SIBLINGS / "small"), 112),
     "toy_young": (str(toy.SIBLINGS / "young"), 112),
-    "toy_random": (MADE_AT_FIRST_USE, 112),
+    "toy_random": ("", 112),  # its folder is made at first use
     "inception_v3": (KAGGLE + "inception-v3/TensorFlow2/feature-vector/2", 299),
     "inception_resnet_v2": (HUB + "inception_resnet_v2/feature_vector/5", 299),
     "mobilenet_v2": (KAGGLE + "mobilenet-v2/TensorFlow2/100-224-feature-vector/2", 224),
@@ -175,9 +174,10 @@ def load_module(
     """
     name, requested_size = base.choose_module(module), base.choose_size(size)
     home = store.find_home(home)
-    handle, _ = MODULES.get(name, (name, None))
-    trained_sizes = dict(MODULES.values())  # a given address may be in the table too
-    trained_size = trained_sizes.get(handle)
+    handle, trained_size = MODULES.get(name, (name, None))
+    for address, size_of_known in MODULES.values():
+        if address == handle:  # it may be given by its address
+            trained_size = size_of_known
     folder = _find_folder(name, handle, home, requested_size)
     content = fingerprint_folder(folder)
     key = store.fingerprint(CODE, content, requested_size, trained_size)
@@ -202,7 +202,7 @@ def _is_complete(facts: dict) -> bool:
 def load_network(folder: Path, content: str) -> Callable:
     """Load a module's network, and keep the last one.
 
-    `content` is only part of the cache's key, so changed files are loaded again.
+    `content` isn't used here, but it makes the cache load changed files again.
     """
     with quietly():
         with default_keras_config():  # TF Hub imports Keras

@@ -184,7 +184,7 @@ def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image
             if pixels > MAX_PIXELS:
                 limit = f"{MAX_PIXELS // 10**6} megapixels"
                 raise UnreadablePhoto(f"it's larger than {limit}")
-            if "progressive" in image.info:  # decoders keep all of such a JPEG
+            if "progressive" in image.info:  # it is held in memory at full size
                 pixels = stored_pixels
             with LARGE_PHOTO_LOCK if pixels > LARGE else nullcontext():
                 return _decode(image)
@@ -358,7 +358,7 @@ def _visible(folder: Path) -> list[Path]:
 def _list_csv(file: Path) -> dict[str, list[Row]]:
     """Return the photos of each split that a CSV file lists; train is the default."""
     listed = {"train": set()}  # sets, since a row may be there twice
-    for line, row in enumerate(_read_csv(file), start=2):
+    for line, row in _read_csv(file):
         path, breed = row.get("path"), row.get("breed", "").strip()
         split = SPLIT_OF_FOLDER.get(row.get("split", "").strip() or "train")
         if not (path and breed and split) or "\0" in path:
@@ -369,16 +369,17 @@ def _list_csv(file: Path) -> dict[str, list[Row]]:
     return {split: sorted(rows) for split, rows in listed.items()}
 
 
-def _read_csv(file: Path) -> list[dict[str, str]]:
-    """Return the rows below the header, by its names in lower case."""
+def _read_csv(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the lines below the header: their number, and their cells by name."""
     options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     try:
         with open(file, **options) as text:
-            rows = [row for row in csv.reader(text) if row]
+            reader = csv.reader(text)
+            rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise DogtlError(f"{file} isn't a CSV file ({error}): {LAYOUTS}") from error
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    return [dict(zip(names, row, strict=False)) for row in rows[1:]]
+    names = [name.strip().lower() for name in rows[0][1]] if rows else []
+    return [(line, dict(zip(names, row, strict=False))) for line, row in rows[1:]]
 
 
 def _cut(rows: list[Row], missing: list[str], home: Path) -> dict[str, list[Row]]:

@@ -26,7 +26,7 @@ Photo: TypeAlias = "str | Path | Image"  # a text, since importing PIL is slow
 UNSUPPORTED = {".heic", ".heif"}  # reported as unreadable instead of ignored
 
 
-class Reading(NamedTuple):
+class ReadResult(NamedTuple):
     """A photo's name, and its square or the reason why it has none."""
 
     name: str
@@ -83,7 +83,7 @@ def predict_each(
     read = partial(_read, size=module.size)
     with warnings.catch_warnings(action="ignore"):  # Pillow warns about odd metadata
         for batch in read_in_batches(read, _find_photos(photos)):
-            yield from _name_breeds(layer, module, batch, top)
+            yield from _predict_batch(layer, module, batch, top)
 
 
 def _find_photos(photos: Photo | Iterable[Photo]) -> Iterator[tuple[str, Photo]]:
@@ -114,19 +114,19 @@ def _images_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read(photo: tuple[str, Photo], size: int) -> Reading:
+def _read(photo: tuple[str, Photo], size: int) -> ReadResult:
     """Read a photo, given with its name, and make its square."""
     name, source = photo
     try:
         jpeg = square_jpeg(source, size)
     except (OSError, UnreadablePhoto) as error:
-        return Reading(name, error=error_text(error))
+        return ReadResult(name, error=error_text(error))
     # The layer was trained on squares that were saved as JPEG, too.
-    return Reading(name, square=read_square(io.BytesIO(jpeg)))
+    return ReadResult(name, square=read_square(io.BytesIO(jpeg)))
 
 
-def _name_breeds(
-    layer: LinearLayer, module: Module, batch: list[Reading], top: int
+def _predict_batch(
+    layer: LinearLayer, module: Module, batch: list[ReadResult], top: int
 ) -> list[dict]:
     """Return the results for a batch of photos."""
     results = [{"photo": photo.name, "error": photo.error} for photo in batch]

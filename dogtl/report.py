@@ -78,8 +78,9 @@ def draw(
         tables["most_confident_errors"] = errors
     if len(evaluation.breeds) <= MAX_CONFUSION_BREEDS:
         tables["confusion"] = dogtl.confusion_table(evaluation)
-    style_file = os.environ.get("DOGTL_STYLE")
-    style = Path(style_file).read_text("utf-8") if style_file else ""
+    style = os.environ.get("DOGTL_STYLE", "")
+    if style and not style.replace("-", "_").isidentifier():  # Matplotlib knows names
+        style = Path(style).read_text("utf-8")
     folder = parent / f"{name}-{store.fingerprint(CODE, style, tables)[:8]}"
     for figure, table in tables.items():
         outputs = [folder / f"{figure}.{suffix}" for suffix in ("csv", "png", "pdf")]

@@ -6,15 +6,14 @@ import errno
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import error_text, log, progress, slug
+from dogtl.base import DogtlError, error_text, log, progress, slug
+from dogtl.parallel import imap
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
@@ -187,26 +186,6 @@ def _make_missing(
     return {path: reason for path, reason in reasons.items() if reason}
 
 
-def imap(
-    function: Callable, jobs: list, client, home: Path, size: int = 0, module=None
-) -> Iterator:
-    """Yield the results of a function for each job, in order.
-
-    Without a client, the threads of this machine compute them. Jobs that need a module
-    run one by one then, because the module itself uses all cores. With a client, the
-    workers of its cluster compute them; see `cluster.imap`.
-    """
-    if client is not None:
-        from dogtl import cluster  # imported here, because it imports this file
-
-        yield from cluster.imap(function, jobs, client, home, size, module)
-    elif module is not None:
-        yield from map(function, jobs)
-    else:
-        with ThreadPool() as pool:
-            yield from pool.imap(function, jobs)
-
-
 def _make(job: tuple[Path, Path, int]) -> str:
     """Make one square; return the reason if that fails, else an empty text."""
     path, file, size = job
@@ -223,5 +202,6 @@ def _make_if_same_photo(home: Path, job: tuple[Path, Path, int]) -> str:
     """Make one square on another machine, if it sees the same photo."""
     path, file, _ = job
     if _square_file(path, file.parent, home) != file:
-        raise FileNotFoundError(errno.ENOENT, "it's another photo here", str(path))
+        problem = f"a worker can't see {path.parent} as you do"
+        raise DogtlError(f"{problem}: all workers must share it")
     return _make(job)

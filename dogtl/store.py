@@ -1,8 +1,10 @@
 """How results are stored: the home folder, hashes, atomic writes, safe arrays.
 
-A stored file's name is a hash of everything it was computed from, including the version
-of the code. A changed input leads to a new name, so a file is never out of date. Steps
-recompute files that are missing or damaged.
+The name of a stored result is a hash of everything it was computed from, including the
+version of the code. A changed input leads to a new name, so a result is never out of
+date. Damaged results are computed again. Two kinds of files differ: a square's name
+hashes its photo's path, size and time instead of its content, and the layers that
+predict reads are named by the choice of photos and module.
 """
 
 import csv
@@ -118,10 +120,8 @@ def atomic_write(
     data are on the disk, which takes some milliseconds. Without it a power cut can
     leave an empty file.
     """
-    with suppress(OSError):
-        # Only regular files are read: reading a pipe would block.
-        if path.is_file() and path.read_bytes() == data:
-            return
+    if _holds(path, data):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
     try:
@@ -135,13 +135,21 @@ def atomic_write(
         os.replace(part, path)
     except OSError as error:
         # Another process may have written the same file and swept our temporary one.
-        if isinstance(error, FileNotFoundError) and path.exists():
+        if isinstance(error, FileNotFoundError) and _holds(path, data):
             return
         error.filename = str(path)  # the OS gives no file name for a full disk
         raise
     finally:
         with suppress(OSError):  # it was renamed already, or the disk is read-only
             part.unlink()
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Return whether a file exists and holds this data."""
+    with suppress(OSError):
+        # Only regular files are read: reading a pipe would block.
+        return path.is_file() and path.read_bytes() == data
+    return False
 
 
 def sync_disks() -> None:
@@ -152,15 +160,15 @@ def sync_disks() -> None:
 
 def temporary_path(path: Path) -> Path:
     """Return a new hidden path beside a file or folder, to write it there first."""
-    return path.with_name(f".{_stem(path)}.{secrets.token_hex(4)}.part")
+    return path.with_name(f".{_short_name(path)}.{secrets.token_hex(4)}.part")
 
 
 def temporary_paths_of(path: Path) -> list[Path]:
     """Return all existing temporary paths of a file or folder."""
-    return list(path.parent.glob(f".{glob.escape(_stem(path))}.????????.part"))
+    return list(path.parent.glob(f".{glob.escape(_short_name(path))}.????????.part"))
 
 
-def _stem(path: Path) -> str:
+def _short_name(path: Path) -> str:
     """Return a name's first 200 bytes: the temporary one mustn't exceed 255."""
     return os.fsdecode(os.fsencode(path.name)[:200])
 
@@ -173,12 +181,15 @@ def _target_of(temporary: Path) -> Path:
 def sweep(folder: Path) -> None:
     """Delete the temporary files that killed processes left below a folder.
 
-    A temporary file goes if its target has been written since, or if it's an hour old.
-    Steps call this after writing.
+    A temporary file is deleted if its target has been written since, or if it's an hour
+    old. Steps call this after writing.
     """
     for part in folder.rglob(".*.part"):
         with suppress(OSError):  # another process may be sweeping too
-            if _target_of(part).exists() or time.time() - part.stat().st_mtime > 3600:
+            began, target = part.stat().st_mtime, _target_of(part)
+            # A file gets its name at its change time; its own time may be set by hand.
+            is_done = target.exists() and target.stat().st_ctime > began
+            if is_done or time.time() - began > 3600:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 

@@ -224,7 +224,7 @@ def test_predict_folders_into_a_csv(cli, options, few, grid, finished, monkeypat
     for wrong in (["--top", 0], ["--photos", "./none"]):
         assert cli(*line[:-1], *wrong)[0] == 1
     stop = lambda *_: signal.raise_signal(signal.SIGTERM)  # noqa: E731
-    monkeypatch.setattr(dogtl.prediction, "_name_breeds", stop)
+    monkeypatch.setattr(dogtl.prediction, "_predict_batch", stop)
     assert cli(*line, 1)[0] == 143 and Path("a.csv").read_bytes() == before
 
 
@@ -379,6 +379,9 @@ def test_old_and_new_figures_never_mix(cli, options, finished, monkeypatch):
     Path("mine.mplstyle").write_text("font.size: 9")
     monkeypatch.setenv("DOGTL_STYLE", "mine.mplstyle")
     assert len({old, new, run()}) == 3 and files_of(old) == before
+    monkeypatch.setenv("DOGTL_STYLE", "seaborn-v0_8")
+    assert cli("run", *options)[0] == 0  # a name that Matplotlib knows
+    monkeypatch.setenv("DOGTL_STYLE", "mine.mplstyle")
     Path("mine.mplstyle").unlink()
     code, _, err = cli("run", *options)
     assert code == 1 and messages(err)[-1].startswith("mine.mplstyle: No such file")
@@ -525,6 +528,8 @@ def test_help_and_version(cli):
         ("/a/b", "/a/b"),
         ("~/a", "{user}/a"),
         ("c:dogs", "{here}/c:dogs"),
+        ("dogs.csv", "{here}/dogs.csv"),
+        ("net.keras", "{here}/net.keras"),
         ("https://tfhub.dev/x/1", "https://tfhub.dev/x/1"),
         ("file:///a", "file:///a"),
     ],

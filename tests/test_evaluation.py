@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,9 @@ def test_one_photo_of_each_breed(tmp_path, monkeypatch, breeds):
     bottlenecks = dogtl.extract(squares, Means(8))
     layer = dogtl.train(bottlenecks)
     evaluation = dogtl.evaluate(layer, bottlenecks["test"])
+    other = replace(bottlenecks["test"], breeds=names[::-1])
+    with pytest.raises(dogtl.DogtlError, match="other breeds"):
+        dogtl.evaluate(layer, other)
     assert layer.kernel.shape == (48, breeds)
     np.testing.assert_allclose(evaluation.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert dogtl.per_breed(evaluation)["breed"] == names[:2]

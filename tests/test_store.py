@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from inspect import getsource
 from pathlib import Path
@@ -321,16 +322,28 @@ def test_what_killed_processes_left_is_swept(tmp_path):
         target = tmp_path / "deeper" / name
         target.parent.mkdir(exist_ok=True)
         store.temporary_path(target).write_bytes(b"half")
-        part = store.temporary_path(target)
-        part.mkdir()
-        if name == "old.jpg":
-            for path in target.parent.glob(".old.jpg.*"):
-                os.utime(path, (1e9, 1e9))
+        store.temporary_path(target).mkdir()
+        began = 1e9 if name == "old.jpg" else time.time() - 1
+        for path in store.temporary_paths_of(target):
+            os.utime(path, (began, began))
     store.atomic_write(tmp_path / "deeper" / "a[1].jpg", b"whole")
     (tmp_path / "deeper" / ".hidden").touch()
     store.sweep(tmp_path)
     left = sorted(path.name for path in (tmp_path / "deeper").iterdir())
     assert [name[:7] for name in left] == [".b.jpg.", ".b.jpg.", ".hidden", "a[1].jp"]
+
+
+def test_a_file_that_is_being_replaced_is_not_swept(tmp_path, monkeypatch):
+    file, replace = tmp_path / "a.npz", os.replace
+    store.atomic_write(file, b"old")
+
+    def be_slow(part, path):
+        store.sweep(tmp_path)
+        replace(part, path)
+
+    monkeypatch.setattr(os, "replace", be_slow)
+    store.atomic_write(file, b"new")
+    assert file.read_bytes() == b"new"
 
 
 def test_a_faster_process_may_tidy_up(tmp_path, monkeypatch):
