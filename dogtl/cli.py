@@ -280,8 +280,12 @@ def _write_csv(results: list[dict], file: Path, n_breeds: int) -> None:
         cells = cells or [""] * len(names)
         rows.append([result["photo"], *cells, result.get("error", "")])
     data = store.to_csv(rows)
-    if file.exists() and not file.is_file():
-        file.write_bytes(data)  # /dev/stdout and the like
+    if file.exists() and not file.is_file():  # /dev/stdout and the like
+        try:
+            file.write_bytes(data)
+        except OSError as error:
+            error.filename = error.filename or str(file)  # none while writing
+            raise
     else:
         store.atomic_write(Path(os.path.realpath(file)), data)
     log.info("%d %s in %s", len(results), plural(len(results), "photo"), file)

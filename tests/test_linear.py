@@ -176,9 +176,7 @@ def test_training_that_ends_at_the_limit_of_epochs_says_so(monkeypatch, caplog):
     late = dogtl.fit(TRAIN, VALID)
     assert not late.stopped_early and "limit of epochs" in repr(late)
     dogtl.train(SPLITS)
-    assert (
-        caplog.text.count("training longer may help") == 1
-    )  # of all layers, the one kept
+    assert caplog.text.count("longer may help") == 1  # of all layers, the one kept
 
 
 def test_at_the_end_of_the_way_the_slopes_are_zero():
