@@ -308,7 +308,7 @@ def check_finite(features: np.ndarray, paths: list[Path], module: str) -> None:
 
 
 def find_mismatch(squares: Squares, module: Module) -> str:
-    """Return a warning if module and photos don't match, else an empty text.
+    """Return a warning if module and photos don't match, else an empty string.
 
     The toy modules know the kennel's drawings only, and all others know real photos.
     """

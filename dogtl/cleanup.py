@@ -52,7 +52,7 @@ def find_unneeded(photos: Photos, home: Path) -> list[Path]:
         figures = home.glob(f"figures/*-{SHORT_HASH}/{name}.*")
         found += [file for file in figures if file.parent not in current_figures]
     root = home.resolve()
-    # skip what lies behind a link
+    # Leave out what is behind a link.
     return [f for f in found if f.resolve() == root / f.relative_to(home)]
 
 

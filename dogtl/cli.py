@@ -27,13 +27,13 @@ COMMANDS = {
     "evaluate": "Evaluate the linear layer on the held-out test photos.",
     "run": "Do everything: squares, bottlenecks, linear layer, evaluation and figures.",
     "export": "Write module and linear layer as one model that TensorFlow loads alone.",
-    "predict": "Predict the breeds of photos, with the layer that train or run left.",
+    "predict": "Predict the breeds of photos, with the layer that train or run saved.",
     "clean": "Delete results that can be made again: squares of photos that aren't"
     " chosen, bottlenecks and figures that belong to no trained layer, and what older"
     " versions left. Photos, modules and layers stay.",
 }
-EPILOG = """The steps first do the earlier ones that aren't done; predict and clean
-need a layer that train or run left. Photos are a known word or a path (with a /, or to
+EPILOG = """Each step first does the earlier ones that are missing; predict and clean
+need a layer that train or run saved. Photos are a known word or a path (with a /, or to
 a CSV file), the module may be a URL too. DOGTL_PHOTOS, DOGTL_MODULE, DOGTL_SIZE and
 DOGTL_HOME are used where an option isn't given, and DOGTL_DOGS_URL (a URL, a zip or a
 folder) where the dogs come from elsewhere."""

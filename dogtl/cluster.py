@@ -83,7 +83,7 @@ def imap(
             for task in tasks:
                 yield from task.result()
         except (KilledWorker, CancelledError) as error:
-            problem = "several workers died at the same photos, or the scheduler did"
+            problem = "several workers died at the same photos, or the scheduler died"
             advice = "restart them with more memory and run this again to continue"
             raise DogtlError(f"{problem}: {advice}") from error
 

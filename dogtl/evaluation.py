@@ -1,4 +1,4 @@
-"""Step 4, evaluation: how good the layer is on held-out photos, and how sure."""
+"""Step 4, evaluation: how good the layer is on held-out photos, with intervals."""
 
 import math
 from dataclasses import dataclass

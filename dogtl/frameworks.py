@@ -43,7 +43,7 @@ def import_tensorflow():
     """Import TensorFlow without the lines that it prints on standard error.
 
     TensorFlow's C++ code prints them regardless of settings, so standard error is
-    redirected meanwhile. If the import fails, its error is raised as usual.
+    redirected while it loads. If the import fails, its error is raised as usual.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def import_tensorflow():
 
 @contextmanager
 def default_keras_config() -> Iterator[None]:
-    """Let Keras ignore the user's settings meanwhile.
+    """Let Keras ignore the user's settings within the block.
 
     They're in ``~/.keras/keras.json``, and would change what a network computes.
     Raises DogtlError if Keras doesn't run on TensorFlow.
@@ -97,7 +97,7 @@ def export_keras(network, folder: Path, facts: dict | None = None) -> None:
 
     The module is called as ``module(images, training=False)``. It maps images, float32
     [batch, height, width, 3] in [0, 1], to features, float32 [batch, features]. The
-    folder appears whole; one that is whole is left alone. `facts` go into
+    folder appears at once, when it's complete; a complete one stays. `facts` go into
     `module.json`. Raises DogtlError if TensorFlow can't write there.
     """
     tf = import_tensorflow()

@@ -222,12 +222,12 @@ def _call(network: Callable, images, name: str, width: int | None = None) -> np.
     with explain_errors(problem, "choose another --size or module"):
         output = network(images)
         if not isinstance(output, tf.Tensor):
-            raise TypeError(f"it gives a {type(output).__name__}")
+            raise TypeError(f"it returns a {type(output).__name__}")
         features = tf.cast(output, tf.float32).numpy()
         shape = features.shape
         has_row_per_image = len(shape) == 2 and shape[0] == len(images)
         if not has_row_per_image or not shape[1] or width not in (None, shape[1]):
-            raise ValueError(f"it gives the shape {list(shape)}")
+            raise ValueError(f"it returns the shape {list(shape)}")
     return features
 
 
@@ -339,7 +339,9 @@ def _build_keras(handle: str, requested_size: int | None):
     name = handle.removeprefix(KERAS)
     known = [name for name in vars(keras.applications) if name[0].isupper()]
     if name not in known:
-        raise DogtlError(f"Keras has no {name!r}: choose keras: and {', '.join(known)}")
+        raise DogtlError(
+            f"Keras has no {name!r}: choose keras:NAME with {', '.join(known)}"
+        )
     application = getattr(keras.applications, name)
     # Networks expect different values. Each one's source file has the right function.
     preprocess_input = sys.modules[application.__module__].preprocess_input

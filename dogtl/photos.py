@@ -1,6 +1,6 @@
 """Photos: find them, list them, and read any of them as an upright RGB image.
 
-While they're listed, photos are rows by split: ``{"train": [("Pug", path), …], …}``.
+Until `Photos` is made, they're rows by split: ``{"train": [("Pug", path), …], …}``.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def load_photos(photos: str | Path | None = None, home: Path | None = None) -> P
 def read_photo(path: str | Path | Image, short_side: int | None = None) -> Image:
     """Return a photo as an RGB image, upright.
 
-    The EXIF orientation is applied, transparency is laid on white, 16-bit greys are
+    The EXIF orientation is applied, transparent parts become white, 16-bit greys are
     scaled to 8 bits, and only the first of several frames is used.
 
     Parameters

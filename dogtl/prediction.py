@@ -22,7 +22,7 @@ from dogtl.squares import square_jpeg
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Photo: TypeAlias = "str | Path | Image"  # a text, since importing PIL is slow
+Photo: TypeAlias = "str | Path | Image"  # a string, since importing PIL is slow
 UNSUPPORTED = {".heic", ".heif"}  # reported as unreadable instead of ignored
 
 

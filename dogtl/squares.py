@@ -187,7 +187,7 @@ def _make_missing(
 
 
 def _make(job: tuple[Path, Path, int]) -> str:
-    """Make one square; return the reason if that fails, else an empty text."""
+    """Make one square; return the reason if that fails, else an empty string."""
     path, file, size = job
     try:
         jpeg = square_jpeg(path, size)
