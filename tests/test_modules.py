@@ -380,7 +380,7 @@ ODD = {  # what a network takes and gives, and what is said of it
     "no row": (ANY, lambda tf, x: x[0, 0, 0, 0], r"the shape \[\]"),
     "fewer": (ANY, lambda tf, x: x[:1, 0, 0], r"the shape \[1, 3\]"),
     "none": (ANY, lambda tf, x: x[:, 0, 0, :0], r"shape \[2, 0\]"),
-    "a dict": (ANY, lambda tf, x: {"default": x[:, 0, 0]}, "gives a dict"),
+    "a dict": (ANY, lambda tf, x: {"default": x[:, 0, 0]}, "returns a dict"),
     "text": (ANY, lambda tf, x: tf.as_string(x[:, 0, 0]), "Cast string"),
     "one": ([1, 32, 32, 3], lambda tf, x: x[:, 0, 0], "batches of 1 only"),
     "eight": ([8, 32, 32, 3], lambda tf, x: x[:, 0, 0], "batches of 8 only"),
