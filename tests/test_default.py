@@ -37,6 +37,14 @@ def calibration_error(confidences: np.ndarray, correct: np.ndarray) -> float:
     return np.average(gaps, weights=[len(rows) for rows in bins])
 
 
+@pytest.fixture(params=[0, 1, 2])
+def seed(request, thorough):
+    """Of what is drawn again; only the first one unless --all."""
+    if request.param and not thorough:
+        pytest.skip("other seeds take long: --all")
+    return request.param
+
+
 def test_accuracy_on_the_kennel(kennel):
     evaluation = kennel.evaluation
     assert len(evaluation.labels) == PHOTOS
@@ -724,7 +732,6 @@ def share_on_dog(image, mask, network, layer):
     return heat @ mask.reshape(7, 16, 7, 16).mean(axis=(1, 3)).ravel() / heat.sum()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])  # of the kennel
 def test_the_module_looks_at_the_dog_as_lesson_7_says(kennel, siblings, seed):
     photos = dogtl.toy.kennel.photo_list(seed)[-PHOTOS::20]
     images, masks = drawn_again([p.path for p in photos], [{}] * len(photos), seed)
@@ -791,7 +798,6 @@ def test_the_keras_network_is_the_module_as_lesson_7_says(kennel, network):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])  # of the pugs
 def test_a_planted_shortcut_costs_accuracy_as_lesson_7_says(kennel, halfway, seed):
     (features_of, fair), pug, biased = halfway, 10, {}
     for split, data in fair.items():

@@ -1,7 +1,7 @@
 """The code that closes each lesson needs no dogtl, and gives what dogtl gives.
 
 The seven blocks are run one after another on a few photos of the kennel, as a reader
-would run them, except that Keras' networks get random weights.
+would run them, except that Keras' networks are smaller and get random weights.
 """
 
 import json
@@ -20,6 +20,8 @@ import dogtl
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("0*.ipynb"))
 BREEDS = ("004.Beagle", "010.Poodle", "011.Pug")
 COUNTS = {"train": 6, "valid": 3, "test": 4}  # of each breed
+# Smaller networks that take the same values, from -1 to 1 and from 0 to 255
+SIMILAR = {"MobileNetV2": "MobileNet", "EfficientNetB0": "MobileNetV3Small"}
 # Keras turns its arrays to NumPy's in a way that NumPy is about to give up.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
@@ -74,8 +76,8 @@ def ran(kennel, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("MobileNetV2", "EfficientNetB0"):
-            build = getattr(applications, name)
+        for name, similar in SIMILAR.items():
+            build = getattr(applications, similar)
             patch.setattr(applications, name, partial(untrained, build))
         for file in NOTEBOOKS:
             utils.set_random_seed(0)  # so that each block has the same network
