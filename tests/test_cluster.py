@@ -143,22 +143,6 @@ def test_a_worker_that_sees_other_files_says_so(client, dogs, tmp_path):
     check(HERE / "module")
 
 
-def test_a_worker_with_another_version_says_so(client, dogs, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "CODE", ["newer"])
-    with pytest.raises(dogtl.DogtlError, match="another version of dogtl") as error:
-        two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
-    assert sentence(error)
-
-
-def test_photos_that_kill_every_worker_end_in_a_sentence(client, dogs, tmp_path):
-    client.wait_for_workers(2, timeout=120)
-    client.cluster.scheduler.allowed_failures = 0
-    client.run(die_at, 1, ".jpg")
-    with pytest.raises(dogtl.DogtlError, match="several workers died") as error:
-        two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
-    assert sentence(error)
-
-
 def test_files_that_killed_runs_left_are_deleted(client, tmp_path):
     old, running = tmp_path / ".seen-old", tmp_path / ".seen-running"
     for file, hours in ((old, 25), (running, 23)):
@@ -168,6 +152,23 @@ def test_files_that_killed_runs_left_are_deleted(client, tmp_path):
     (seen,) = cluster.imap(os.listdir, jobs, client, tmp_path)
     assert len(seen) == 2 and running.name in seen  # and this run's own
     assert [*tmp_path.iterdir()] == [running]
+
+
+def test_a_worker_with_another_version_says_so(client, dogs, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CODE", ["newer"])
+    with pytest.raises(dogtl.DogtlError, match="another version of dogtl") as error:
+        two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
+    assert sentence(error)
+
+
+def test_photos_that_kill_every_worker_end_in_a_sentence(client, dogs, tmp_path):
+    """It's the last one that needs the workers."""
+    client.wait_for_workers(2, timeout=120)
+    client.cluster.scheduler.allowed_failures = 0
+    client.run(die_at, 1, ".jpg")
+    with pytest.raises(dogtl.DogtlError, match="several workers died") as error:
+        two_steps(dogs, Shared(tmp_path / "module"), tmp_path / "home", client)
+    assert sentence(error)
 
 
 def test_no_scheduler_and_no_dask_end_in_a_sentence(monkeypatch):

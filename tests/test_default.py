@@ -109,7 +109,7 @@ def test_keras_comes_out_alike_as_lesson_3_says(kennel):
     solved = at_best(dogtl.fit(train, valid), "valid_loss")
     assert abs(min(usual) - solved) < 0.04
     assert abs(min(losses(0.005, seed=1)) - min(usual)) < 0.04
-    slow = losses(0.0005)
+    slow = losses(0.001)
     assert abs(min(slow) - min(usual)) < 0.04
     assert np.argmin(slow) > 5 * np.argmin(usual)
     assert min(losses(0.05)) > 1.4 * min(usual) and min(losses(0.5)) > 5 * min(usual)

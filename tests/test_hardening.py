@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ import pytest
 from conftest import files_of, python, random_layer, sentence, times_of
 
 import dogtl
-from dogtl import store
+from dogtl import cleanup, download, modules, store
 from dogtl.frameworks import is_saved_model
 
 PROGRAM = Path(light.__file__)
@@ -286,6 +287,20 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
     if make is not os.mkdir:
         store.atomic_write(tmp_path / "a.npz", b"whole")
         assert files_of(tmp_path) == {"a.npz": b"whole"}
+
+
+def test_pipes_named_like_stored_files_are_not_waited_for(tmp_path, few, home):
+    for name in ("model.json", "module.json", f"linear/{'0' * 20}.npz", "layers/a.npz"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(home / name)
+    signal.alarm(60)  # ends the tests if one of these waits
+    assert cleanup.find_unneeded(dogtl.load_photos(few), home) == []
+    assert modules.fingerprint_folder(home)
+    with pytest.raises(dogtl.DogtlError, match="holds no model"):
+        dogtl.load_model(home)
+    with pytest.raises(dogtl.DogtlError, match="isn't an archive"):
+        download.fetch_folder(str(home / "model.json"), tmp_path / "a")
+    signal.alarm(0)
 
 
 # --- no room, no right ----------------------------------------------------------------
