@@ -13,7 +13,7 @@ import numpy as np
 from dogtl import frameworks, modules, store, toy
 from dogtl.base import DogtlError, explain_errors, log, plural, progress
 from dogtl.modules import Module
-from dogtl.parallel import imap
+from dogtl.parallel import groups_of, imap
 from dogtl.squares import Squares
 
 BATCH = 8  # squares: fits the CPU cache; 1 or 32 take 1.4 times as long
@@ -123,7 +123,7 @@ def extract(
         rows = map(PendingSquare, hashes[split], files, paths)
         shards = _missing_shards(rows, known)
         if shards:
-            computed = imap(compute, shards, client, home, 1, module)
+            computed = imap(compute, shards, client, home, module)
             # Each iteration computes and stores one shard.
             for file in progress(computed, len(shards), f"{split} bottlenecks"):
                 known |= _load_shard(file, module.n_features)
@@ -338,8 +338,7 @@ def _missing_shards(
 ) -> list[list[PendingSquare]]:
     """Return the squares whose bottlenecks aren't known, each once, in shards."""
     missing = {square.hash: square for square in squares if square.hash not in known}
-    rows = list(missing.values())
-    return [rows[i : i + SHARD] for i in range(0, len(rows), SHARD)]
+    return groups_of(list(missing.values()), SHARD)
 
 
 def _compute_shard(module: Module, folder: Path, squares: list[PendingSquare]) -> Path:

@@ -25,6 +25,7 @@ import numpy as np
 from dogtl import bottlenecks, modules, squares
 from dogtl.base import DogtlError, explain_errors, log
 from dogtl.modules import Module
+from dogtl.parallel import groups_of, not_shared
 
 CODE = [squares.CODE, bottlenecks.CODE]
 PROBE = ".seen-"  # how the names of probe files begin
@@ -52,24 +53,17 @@ def connect(address: str | None) -> AbstractContextManager:
         return Client(address, set_as_default=False)
 
 
-def imap(
-    function: Callable,
-    jobs: list,
-    client,
-    home: Path,
-    jobs_per_task: int | None = None,
-    module=None,
-) -> Iterator:
+def imap(function: Callable, jobs: list, client, home: Path, module=None) -> Iterator:
     """Yield the results of a function for each job, in order; workers compute them.
 
-    The workers are those of a `distributed.Client`, and share the home. Unless given, a
-    task has as many jobs as a shard has photos. If the jobs need a module, each
-    worker loads it once. Raises DogtlError if a task fails.
+    The workers are those of a `distributed.Client`, and share the home. A task has as
+    many jobs as a shard has photos. Jobs that need a module are shards already, so a
+    task has one of them; each worker loads the module once. Raises DogtlError if a task
+    fails.
     """
     from distributed import KilledWorker
 
-    step = jobs_per_task or bottlenecks.SHARD
-    groups = [jobs[i : i + step] for i in range(0, len(jobs), step)]
+    groups = groups_of(jobs, 1 if module else bottlenecks.SHARD)
     if not client.nthreads():
         log.info("the cluster has no worker yet; waiting for one")
     with ExitStack() as stack:
@@ -118,8 +112,7 @@ def _run_task(
             _check_and_load(module)
         return [function(job) for job in jobs]
     except FileNotFoundError as error:
-        problem = f"{worker} can't see {Path(error.filename).parent} as you do"
-        raise DogtlError(f"{problem}: all workers must share it") from error
+        raise not_shared(Path(error.filename).parent, worker) from error
 
 
 def _check_and_load(module: Module) -> None:
@@ -128,7 +121,6 @@ def _check_and_load(module: Module) -> None:
         if module.fingerprint in _checked_modules:
             return
         if modules.fingerprint_folder(module.folder) != module.content:
-            problem = f"a worker can't see {module.folder} as you do"
-            raise DogtlError(f"{problem}: all workers must share it")
+            raise not_shared(module.folder)
         module(np.zeros([1, module.size, module.size, 3], np.float32))
         _checked_modules.add(module.fingerprint)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dogtl import photos, store
-from dogtl.base import DogtlError, error_text, log, progress, slug
-from dogtl.parallel import imap
+from dogtl.base import error_text, log, progress, slug
+from dogtl.parallel import imap, not_shared
 from dogtl.photos import Photos, UnreadablePhoto, check_complete, read_photo
 
 if TYPE_CHECKING:
@@ -202,6 +202,5 @@ def _make_if_same_photo(home: Path, job: tuple[Path, Path, int]) -> str:
     """Make one square on another machine, if it sees the same photo."""
     path, file, _ = job
     if _square_file(path, file.parent, home) != file:
-        problem = f"a worker can't see {path.parent} as you do"
-        raise DogtlError(f"{problem}: all workers must share it")
+        raise not_shared(path.parent)
     return _make(job)
